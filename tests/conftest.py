@@ -1,0 +1,18 @@
+"""What every test shares: the random seed is printed, and no proxy or credential of the machine leaks in."""
+
+import os
+
+import pytest
+
+_LEAKY = (
+    "GOOGLE_APPLICATION_CREDENTIALS",
+    "PUBSUB_EMULATOR_HOST",
+    "STORAGE_EMULATOR_HOST",
+    "BIGQUERY_EMULATOR_HOST",
+)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    for name in list(os.environ):
+        if name in _LEAKY or name.startswith("BATON_"):
+            del os.environ[name]
