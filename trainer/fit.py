@@ -1,0 +1,157 @@
+"""Everything between a dataset in memory and the artifacts: build, train, measure, export. Imports TensorFlow."""
+
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from trainer import logs
+from trainer.checkpoint import Checkpoints, TrainingState
+from trainer.data import CategoryColumn, Columns, take
+from trainer.evaluate import Predictor, choose_rows, measure
+from trainer.export import as_json, check_agreement, export_model, instance_schema
+from trainer.features import column_models, compute
+from trainer.job import Dataset
+from trainer.model import build_network, build_serving_model, label_deviation
+from trainer.options import Options
+from trainer.progress import Progress
+from trainer.storage import Directory, open_directory, write_tree
+from trainer.train import Rows, Training
+
+__all__ = ["as_json", "fit_and_export"]
+
+_AGREEMENT_ROWS = 1_000
+
+
+def fit_and_export(
+    options: Options, dataset: Dataset, target: Directory, is_interrupted: Callable[[], bool]
+) -> dict[str, Any]:
+    """Train and write all artifacts but the metrics.
+
+    Returns:
+        The metrics. They hold no times, so that two runs with the same settings and data write the same bytes.
+    """
+    _make_repeatable(options)
+    logs.info(
+        "training.started", steps=options.steps, devices=[device.name for device in tf.config.list_logical_devices()]
+    )
+    models = column_models(dataset.spec, dataset.manifest)
+    network = build_network(dataset.spec, dataset.manifest, options.seed)
+    state = _train(options, dataset, models, network, is_interrupted)
+    metrics = _measure(options, dataset, models, network, state)
+    serving_model = build_serving_model(dataset.spec, dataset.manifest, models, network)
+    with tempfile.TemporaryDirectory(prefix="trainer-model-") as scratch:
+        export_model(serving_model, Path(scratch))
+        sample = choose_rows(dataset.rows(dataset.held_out), _AGREEMENT_ROWS, options.seed)
+        raw = {name: column for name, column in take(dataset.held_out, sample).items() if name != dataset.spec.label}
+        difference = check_agreement(Path(scratch), raw, dataset.spec.label)
+        write_tree(Path(scratch), target)
+    target.write("instance_schema.json", as_json(instance_schema(dataset.spec, dataset.manifest)))
+    logs.info("model.exported", model_dir=target.uri, litert_difference=difference)
+    return metrics
+
+
+def _make_repeatable(options: Options) -> None:
+    """Same seed, same data, same result, to the last bit on one machine."""
+    tf.config.threading.set_intra_op_parallelism_threads(options.threads)
+    tf.config.threading.set_inter_op_parallelism_threads(1)
+    tf.config.experimental.enable_op_determinism()
+    keras.utils.set_random_seed(options.seed)
+
+
+def _rows(dataset: Dataset, models: dict[str, keras.Model], columns: Columns) -> Rows:
+    label = columns[dataset.spec.label]
+    assert not isinstance(label, CategoryColumn)
+    return Rows(compute(models, columns), label)
+
+
+def _train(
+    options: Options,
+    dataset: Dataset,
+    models: dict[str, keras.Model],
+    network: keras.Model,
+    is_interrupted: Callable[[], bool],
+) -> TrainingState:
+    checkpoints = _checkpoints(options, dataset)
+    state = checkpoints.latest() if checkpoints else None
+    if state:
+        logs.info("training.resumed", step=state.step, steps=options.steps, checkpoint_dir=options.checkpoint_dir)
+    progress = Progress(open_directory(options.log_dir), options.steps) if options.log_dir else None
+    unit = dataset.manifest.units.get(dataset.spec.label, "")
+
+    def report(evaluation: dict[str, float]) -> None:
+        if progress:
+            progress.report(int(evaluation["step"]), _with_unit(evaluation, unit))
+
+    try:
+        training = Training(
+            network,
+            _rows(dataset, models, dataset.train),
+            _rows(dataset, models, dataset.validation),
+            options,
+            mean=dataset.manifest.numbers[dataset.spec.label].mean,
+            deviation=label_deviation(dataset.manifest, dataset.spec),
+            save=checkpoints.save if checkpoints else lambda state: None,
+            report=report,
+            is_interrupted=is_interrupted,
+        )
+        return training.run(state)
+    finally:
+        if progress:
+            progress.close()
+
+
+def _checkpoints(options: Options, dataset: Dataset) -> Checkpoints | None:
+    if not options.checkpoint_dir:
+        return None
+    settings = ("model", "num_train_examples", "num_evals", "learning_rate", "batch_size", "seed")
+    identity = {name: getattr(options, name) for name in settings} | {"dataset_digest": dataset.manifest.digest}
+    return Checkpoints(open_directory(options.checkpoint_dir), identity)
+
+
+def _with_unit(evaluation: dict[str, float], unit: str) -> dict[str, float]:
+    """Metrics in the label's unit carry it in their name."""
+    return {
+        (f"{name}_{unit}" if name == "validation_rmse" and unit else name): value
+        for name, value in evaluation.items()
+        if name != "step"
+    }
+
+
+def _measure(
+    options: Options,
+    dataset: Dataset,
+    models: dict[str, keras.Model],
+    network: keras.Model,
+    state: TrainingState,
+) -> dict[str, Any]:
+    label = dataset.manifest.numbers[dataset.spec.label]
+    chosen = choose_rows(dataset.rows(dataset.held_out), options.num_eval_examples, options.seed)
+    rows = _rows(dataset, models, take(dataset.held_out, chosen))
+    predictor = Predictor(network, label.mean, label_deviation(dataset.manifest, dataset.spec))
+    errors = measure(predictor.predict(rows.features), rows.label, label.mean)
+    best = min(state.evaluations, key=lambda evaluation: evaluation["validation_rmse"])
+    unit = dataset.manifest.units.get(dataset.spec.label, "")
+    suffix = f"_{unit}" if unit else ""
+    return {
+        f"rmse{suffix}": errors.rmse,
+        f"mae{suffix}": errors.mae,
+        f"baseline_rmse{suffix}": errors.baseline_rmse,
+        f"validation_rmse{suffix}": best["validation_rmse"],
+        "eval_examples": len(chosen),
+        "train_examples": dataset.rows(dataset.train),
+        "validation_examples": dataset.rows(dataset.validation),
+        "examples_drawn": options.steps * options.effective_batch_size,
+        "steps": options.steps,
+        "best_step": int(best["step"]),
+        "model": options.model,
+        "seed": options.seed,
+        "learning_rate": options.learning_rate,
+        "batch_size": options.effective_batch_size,
+        "unknown_categories": dataset.unknown,
+        "dataset": options.dataset,
+        "dataset_digest": dataset.manifest.digest,
+    }
