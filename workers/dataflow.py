@@ -1,0 +1,137 @@
+"""Dataflow: launches flex templates, finds them again by name, and watches many with one list.
+
+A job's name is unique only among active jobs of a project and region, and an error answer does not mean that no job was
+made. So: list by name before launching, and adopt on 409. Source: Dataflow v1b3 discovery document; the rule "an error
+may hide a launched job" is hashicorp/terraform-provider-google#14679.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from workers.errors import AlreadyExists, NotFound, TransientError
+from workers.google_rest import GoogleRest
+from workers.logs import logger
+from workers.record import JobRef
+from workers.stage import JobState, JobStatus
+
+GET_AT_MOST = 3  # up to here asking for each job is cheaper than a page of all
+_SUCCEEDED = {"JOB_STATE_DONE", "JOB_STATE_DRAINED", "JOB_STATE_UPDATED"}
+_FAILED = {"JOB_STATE_FAILED"}
+_CANCELLED = {"JOB_STATE_CANCELLED"}
+KIND = "dataflow"
+
+
+class Dataflow:
+    """The jobs of one project."""
+
+    def __init__(self, rest: GoogleRest, project: str) -> None:
+        self._rest = rest
+        self._project = project
+
+    @property
+    def _jobs(self) -> Any:
+        return self._rest.service.projects().locations().jobs()
+
+    def find(self, name: str, location: str) -> JobRef | None:
+        """Return the job of that name that counts: the first made that was not cancelled; None where there is none."""
+        request = self._jobs.list(projectId=self._project, location=location, name=name, filter="ALL")
+        jobs = [j for j in self._rest.pages(request, self._jobs.list_next, "jobs") if j.get("name") == name]
+        counting = [j for j in jobs if j.get("currentState") not in _CANCELLED | {"JOB_STATE_CANCELLING"}]
+        # All cancelled: the attempt was stopped, and that is its outcome.
+        chosen = min(counting or jobs, key=lambda j: (j.get("createTime", ""), j["id"]), default=None)
+        return None if chosen is None else _ref(chosen, location)
+
+    def launch(
+        self, name: str, location: str, template_uri: str, parameters: Mapping[str, str], environment: Any
+    ) -> JobRef:
+        """Launch a flex template under `name`, or adopt the active job of that name.
+
+        Raises:
+            LaunchRefused: Dataflow will not run it as asked.
+            TransientError: no clear answer; look before launching again.
+        """
+        body = {
+            "launchParameter": {
+                "jobName": name,
+                "containerSpecGcsPath": template_uri,
+                "parameters": dict(parameters),
+                "environment": environment,
+            }
+        }
+        templates = self._rest.service.projects().locations().flexTemplates()
+        try:
+            answer = self._rest.send(templates.launch(projectId=self._project, location=location, body=body))
+        except AlreadyExists as fault:
+            found = self.find(name, location)
+            if found is None:  # refused for its name, yet not listed: the list is late
+                raise TransientError(f"job {name} exists but is not listed yet", ambiguous=True) from fault
+            return found
+        return _ref(answer["job"], location)
+
+    def statuses(self, jobs: Sequence[JobRef]) -> dict[str, JobStatus]:
+        """Return the status of each job; a few are asked for one by one, many by listing the active ones."""
+        by_location: dict[str, list[JobRef]] = {}
+        for job in jobs:
+            by_location.setdefault(job.location, []).append(job)
+        statuses: dict[str, JobStatus] = {}
+        for location, group in by_location.items():
+            statuses.update(self._statuses_in(location, group))
+        return statuses
+
+    def _statuses_in(self, location: str, jobs: Sequence[JobRef]) -> dict[str, JobStatus]:
+        found: dict[str, JobStatus] = {}
+        if len(jobs) > GET_AT_MOST:
+            request = self._jobs.list(projectId=self._project, location=location, filter="ACTIVE")
+            active = self._rest.pages(request, self._jobs.list_next, "jobs")
+            listed = {j["id"]: j for j in active}
+            found = {job.id: _status(listed[job.id]) for job in jobs if job.id in listed}
+        for job in jobs:
+            if job.id not in found:  # ended since, or the list is late: its own record tells
+                found[job.id] = self._status_of(job)
+        return found
+
+    def _status_of(self, job: JobRef) -> JobStatus:
+        try:
+            answer = self._rest.read(self._jobs.get(projectId=self._project, location=job.location, jobId=job.id))
+        except NotFound as fault:
+            return JobStatus(JobState.VANISHED, message=f"Dataflow no longer knows job {job.id} ({fault.message})")
+        status = _status(answer)
+        if status.state is JobState.FAILED:
+            return JobStatus(status.state, status.provider_state, "\n".join(self.messages(job)[-3:]))
+        return status
+
+    def cancel(self, job: JobRef) -> None:
+        """Ask for the job's cancellation; a job that has ended stays as it ended."""
+        body = {"requestedState": "JOB_STATE_CANCELLED"}
+        try:
+            self._rest.send(self._jobs.update(projectId=self._project, location=job.location, jobId=job.id, body=body))
+        except NotFound:
+            logger(job_id=job.id).info("cancel-of-unknown-job")
+
+    def messages(self, job: JobRef) -> tuple[str, ...]:
+        """Return the texts of the job's warnings and errors, oldest first."""
+        messages = self._jobs.messages()
+        request = messages.list(
+            projectId=self._project, location=job.location, jobId=job.id, minimumImportance="JOB_MESSAGE_WARNING"
+        )
+        try:
+            rows = list(self._rest.pages(request, messages.list_next, "jobMessages"))
+        except NotFound:
+            return ()
+        return tuple(str(row.get("messageText", "")) for row in rows)[-20:]
+
+
+def _ref(job: Mapping[str, Any], location: str) -> JobRef:
+    state = str(job.get("currentState", ""))
+    return JobRef(id=job["id"], name=job["name"], kind=KIND, location=job.get("location") or location, state=state)
+
+
+def _status(job: Mapping[str, Any]) -> JobStatus:
+    state = str(job.get("currentState", "JOB_STATE_UNKNOWN"))
+    if state in _SUCCEEDED:
+        return JobStatus(JobState.SUCCEEDED, state)
+    if state in _FAILED:
+        return JobStatus(JobState.FAILED, state)
+    if state in _CANCELLED:
+        return JobStatus(JobState.CANCELLED, state)
+    return JobStatus(JobState.ACTIVE, state)  # a state that we do not know is not an end

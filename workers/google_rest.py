@@ -1,0 +1,136 @@
+"""Calls Google's REST APIs through the official discovery client, and tells failures apart.
+
+The client library can send a POST again by itself on any 5xx; for a create that would be a second job. So it never
+retries here (`num_retries=0`): reads are repeated by tenacity, creates never, and a create that got no clear answer is
+reported as ambiguous, so that the caller looks before it asks again.
+"""
+
+import json
+import threading
+from collections.abc import Iterator
+from functools import lru_cache
+from typing import Any
+
+import google.auth
+import google_auth_httplib2
+import httplib2
+from google.auth import exceptions as auth_errors
+from googleapiclient import discovery
+from googleapiclient.errors import HttpError
+from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_random_exponential
+
+from workers.errors import AlreadyExists, LaunchRefused, NotFound, TransientError
+
+_TIMEOUT_S = 60
+_RETRY_FOR_S = 20.0
+_SCOPE = "https://www.googleapis.com/auth/cloud-platform"
+_TRANSIENT_CODES = frozenset({408, 425, 429, 500, 502, 503, 504})
+_LOST = (httplib2.HttpLib2Error, OSError, auth_errors.TransportError)
+
+
+class GoogleRest:
+    """One API, at Google's address or at the one that is set.
+
+    Args:
+        name, version: as in Google's discovery, for example "dataflow", "v1b3".
+        endpoint: where it answers; "" = Google's own.
+    """
+
+    def __init__(self, name: str, version: str, endpoint: str = "") -> None:
+        self._name = name
+        self._version = version
+        self._endpoint = endpoint
+        self._local = threading.local()
+        self._lock = threading.Lock()
+        self._service: Any = None
+
+    @property
+    def service(self) -> Any:
+        """The discovery client's service: building requests on it is thread-safe, sending them is not."""
+        with self._lock:
+            if self._service is None:
+                options = {"api_endpoint": self._endpoint} if self._endpoint else None
+                self._service = discovery.build(
+                    self._name,
+                    self._version,
+                    http=httplib2.Http(),  # never used to send: each call brings its own
+                    static_discovery=True,
+                    client_options=options,
+                )
+            return self._service
+
+    def read(self, request: Any) -> dict[str, Any]:
+        """Send a request that changes nothing, again if need be.
+
+        Raises:
+            NotFound, LaunchRefused: refused.
+            TransientError: no good answer within `_RETRY_FOR_S`.
+        """
+        retrying = Retrying(
+            retry=retry_if_exception_type(TransientError),
+            wait=wait_random_exponential(multiplier=0.2, max=5),
+            stop=stop_after_delay(_RETRY_FOR_S),
+            reraise=True,
+        )
+        return retrying(self.send, request)
+
+    def send(self, request: Any) -> dict[str, Any]:
+        """Send a request once.
+
+        Raises:
+            NotFound, AlreadyExists, LaunchRefused: refused, nothing happened.
+            TransientError: no clear answer; it may have happened.
+        """
+        try:
+            answer: dict[str, Any] = request.execute(http=self._http(), num_retries=0)
+        except HttpError as fault:
+            raise _translate(fault) from fault
+        except _LOST as fault:
+            raise TransientError(f"{request.method} {request.uri}: {fault!r}", ambiguous=True) from fault
+        return answer
+
+    def pages(self, request: Any, next_request: Any, items: str) -> Iterator[dict[str, Any]]:
+        """Yield the items of all pages of a list; an empty list is an answer without the key."""
+        while request is not None:
+            answer = self.read(request)
+            yield from answer.get(items, [])
+            request = next_request(request, answer)
+
+    def _http(self) -> Any:
+        http = getattr(self._local, "http", None)
+        if http is None:
+            plain = httplib2.Http(timeout=_TIMEOUT_S)
+            plain.redirect_codes = plain.redirect_codes - {308}  # resumable uploads answer 308; not a redirect
+            http = google_auth_httplib2.AuthorizedHttp(credentials(), http=plain)
+            self._local.http = http
+        return http
+
+
+@lru_cache(maxsize=1)
+def credentials() -> Any:
+    """Return Application Default Credentials; on a laptop the local metadata server gives them."""
+    found, _ = google.auth.default(scopes=[_SCOPE])
+    return found
+
+
+def _translate(fault: HttpError) -> Exception:
+    code, message = int(fault.resp.status), _message(fault)
+    place = f"{fault.uri.split('?')[0]} answered {code}: {message}"
+    # 403 can mean "too fast" as well as "not allowed"
+    if code in _TRANSIENT_CODES or (code == 403 and "rate" in message.lower()):
+        refused = code == 429
+        return TransientError(place, ambiguous=not refused)
+    if code == 404:
+        return NotFound(place, "check the name, or create it")
+    if code == 409:
+        return AlreadyExists(place, "use the one that is there")
+    return LaunchRefused(
+        place, "mend the request: the pipeline's TOML, the event's parameters, or the worker's permissions"
+    )
+
+
+def _message(fault: HttpError) -> str:
+    try:
+        return str(json.loads(fault.content)["error"]["message"])
+    except (ValueError, KeyError, TypeError):
+        return str(fault.reason)

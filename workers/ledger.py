@@ -1,0 +1,126 @@
+"""The ledger: where every stage of every run stands, and the index of work in flight.
+
+    runs/<run_id>/<stage>.json      the stage's record, changed only by compare-and-set
+    runs/<run_id>/cancelled.json    the tombstone: nothing more starts in this run
+    inflight/<stage>/<run_id>       a marker, from before the claim until after the publish: what the sweep looks through
+
+No lock, no lease, no leader: losing a compare-and-set means that somebody else made the step, so read again.
+"""
+
+import json
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+
+from workers.errors import Conflict
+from workers.objects import ABSENT, Objects
+from workers.record import StageRecord
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A record with the generation it was read or written at."""
+
+    record: StageRecord
+    generation: int
+
+
+class Ledger:
+    """The ledger on an object store."""
+
+    def __init__(self, objects: Objects) -> None:
+        self._objects = objects
+
+    def read(self, run_id: str, stage: str) -> Entry | None:
+        """Return the stage's record, or None where it was never claimed."""
+        versioned = self._objects.read(_record_name(run_id, stage))
+        return None if versioned is None else Entry(StageRecord.from_json(versioned.content), versioned.generation)
+
+    def claim(self, record: StageRecord) -> Entry:
+        """Create the record.
+
+        Raises:
+            Conflict: this stage of this run is claimed already.
+        """
+        return self._write(record, ABSENT)
+
+    def move(self, entry: Entry, record: StageRecord) -> Entry:
+        """Replace `entry` by `record`.
+
+        Raises:
+            Conflict: somebody else moved it first.
+        """
+        return self._write(record, entry.generation)
+
+    def mark(self, run_id: str, stage: str) -> None:
+        """Note that there is work for `stage` in this run; marking twice is as good as once."""
+        try:
+            self._objects.write(_marker_name(run_id, stage), b"", if_generation=ABSENT)
+        except Conflict:
+            return  # the marker stands already, which is all we want
+
+    def unmark(self, run_id: str, stage: str) -> None:
+        """Take the note away; that it is gone already is as good."""
+        self._objects.delete(_marker_name(run_id, stage))
+
+    def marked(self, stage: str) -> Iterator[str]:
+        """Yield the ids of the runs in which `stage` has work."""
+        prefix = f"inflight/{stage}/"
+        for name in self._objects.list(prefix):
+            yield name.removeprefix(prefix)
+
+    def is_cancelled(self, run_id: str) -> bool:
+        """Tell whether the run has a tombstone."""
+        return self._objects.read(_tombstone_name(run_id)) is not None
+
+    def cancel(self, run_id: str, by: str, now: datetime) -> None:
+        """Write the tombstone; cancelling twice is as good as once."""
+        body = json.dumps({"by": by, "time": now.isoformat()}).encode()
+        try:
+            self._objects.write(_tombstone_name(run_id), body, if_generation=ABSENT)
+        except Conflict:
+            return
+
+    def runs(self) -> Iterator[tuple[str, str]]:
+        """Yield (run id, stage) of every record."""
+        for name in self._objects.list("runs/"):
+            run_id, _, file = name.removeprefix("runs/").partition("/")
+            stage = file.removesuffix(".json")
+            if file.endswith(".json") and stage != "cancelled":
+                yield run_id, stage
+
+    def stages(self, run_id: str) -> list[StageRecord]:
+        """Return the records of one run, in the order in which they were claimed."""
+        prefix = f"runs/{run_id}/"
+        entries = []
+        for name in self._objects.list(prefix):
+            stage = name.removeprefix(prefix).removesuffix(".json")
+            entry = self.read(run_id, stage) if stage != "cancelled" else None
+            if entry is not None:
+                entries.append(entry.record)
+        return sorted(entries, key=lambda record: record.history[0].time)
+
+    def _write(self, record: StageRecord, if_generation: int) -> Entry:
+        record = record.model_copy(update={"writer": uuid.uuid4().hex})
+        name = _record_name(record.run_id, record.stage)
+        try:
+            return Entry(record, self._objects.write(name, record.to_json(), if_generation=if_generation))
+        except Conflict:
+            # An answer can be lost and the write be sent again by the client: then the "other" who won is ourselves.
+            current = self.read(record.run_id, record.stage)
+            if current is not None and current.record.writer == record.writer:
+                return current
+            raise
+
+
+def _record_name(run_id: str, stage: str) -> str:
+    return f"runs/{run_id}/{stage}.json"
+
+
+def _marker_name(run_id: str, stage: str) -> str:
+    return f"inflight/{stage}/{run_id}"
+
+
+def _tombstone_name(run_id: str) -> str:
+    return f"runs/{run_id}/cancelled.json"

@@ -1,0 +1,146 @@
+"""One stage of one run, as the ledger keeps it: its state, what it runs, what came of it, and how it got there.
+
+States: claimed → launching → running → finished → published. A stage with several phases (the rollout) goes from running
+back to launching with the next phase. The history is appended to, never edited: it is also the timeline.
+"""
+
+import json
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+FORMAT = 1
+
+
+class State(StrEnum):
+    CLAIMED = "claimed"
+    LAUNCHING = "launching"
+    RUNNING = "running"
+    FINISHED = "finished"
+    PUBLISHED = "published"
+
+
+class Outcome(StrEnum):
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, protected_namespaces=())
+
+
+class JobRef(_Frozen):
+    """A job as its provider knows it.
+
+    Args:
+        id: the provider's id or full resource name.
+        name: the name we gave it.
+        kind: which API it belongs to: dataflow, custom-job, operation …
+        location: region.
+        state: the provider's own name of its state when last looked at.
+        data: what the phase must remember of it.
+    """
+
+    id: str
+    name: str
+    kind: str
+    location: str = ""
+    state: str = ""
+    data: dict[str, Any] = {}
+
+
+class Failure(_Frozen):
+    """Why a stage has no result; `reason` is a short code, the rest is for people."""
+
+    reason: str
+    message: str
+    mend: str
+    log_tail: tuple[str, ...] = ()
+
+
+class Trigger(_Frozen):
+    """The event that started the stage, whole, so that a run can be replayed from the ledger alone."""
+
+    id: str
+    type: str
+    source: str
+    time: datetime
+    traceparent: str | None = None
+    message_id: str = ""
+    body: dict[str, Any]
+
+
+class Transition(_Frozen):
+    """One line of the timeline: who moved the stage to which state, when, and a word why."""
+
+    state: State
+    time: datetime
+    by: str
+    attempt: int = 0
+    phase: str = ""
+    job_id: str = ""
+    note: str = ""
+
+
+class StageRecord(_Frozen):
+    """See the module's text. `writer` is unique per write: it tells our own lost answer from somebody else's step."""
+
+    format: int = FORMAT
+    run_id: str
+    stage: str
+    pipeline: str
+    state: State
+    attempt: int = 0
+    phase: int = 0
+    trigger: Trigger
+    config: dict[str, Any]
+    params: dict[str, Any] = {}
+    job: JobRef | None = None
+    yields: dict[str, dict[str, Any]] = {}
+    not_before: datetime | None = None
+    outcome: Outcome | None = None
+    result: dict[str, Any] | None = None
+    failure: Failure | None = None
+    history: tuple[Transition, ...] = ()
+    writer: str = ""
+
+    @property
+    def since(self) -> datetime:
+        """When the record was last moved."""
+        return self.history[-1].time
+
+    @property
+    def mover(self) -> str:
+        """Who moved it last."""
+        return self.history[-1].by
+
+    def moved(
+        self, state: State, *, now: datetime, by: str, phase_name: str = "", note: str = "", **changes: Any
+    ) -> "StageRecord":
+        """Return the record after a step, with the step in its history."""
+        attempt = changes.get("attempt", self.attempt)
+        job = changes.get("job", self.job)
+        step = Transition(
+            state=state,
+            time=now,
+            by=by,
+            attempt=attempt,
+            phase=phase_name,
+            job_id=job.id if job is not None else "",
+            note=note,
+        )
+        return self.model_copy(update={**changes, "state": state, "history": (*self.history, step)})
+
+    def to_json(self) -> bytes:
+        """Return the object's content."""
+        return json.dumps(
+            self.model_dump(mode="json", exclude_none=True), ensure_ascii=False, separators=(",", ":")
+        ).encode()
+
+    @classmethod
+    def from_json(cls, content: bytes) -> "StageRecord":
+        """Read the object's content; a ledger object that cannot be read is a defect and raises ValidationError."""
+        return cls.model_validate_json(content)

@@ -1,0 +1,73 @@
+"""Reads small objects that events point to: trigger files, manifests, metrics."""
+
+import json
+from typing import Any, Protocol
+from urllib.parse import urlsplit
+
+from google.api_core import exceptions as google_errors
+from google.cloud import storage
+
+from workers.errors import BadOutput, TransientError
+
+MAX_BYTES = 8_000_000  # manifests and metrics are kilobytes; nothing an event names may fill a worker's memory
+
+
+class Sources(Protocol):
+    """Objects anywhere in Cloud Storage; the simulator has one of its own."""
+
+    def read(self, bucket: str, name: str, generation: int | None = None) -> bytes | None: ...
+
+
+class StorageSources:
+    """`Sources` on Google's client."""
+
+    def __init__(self, client: storage.Client) -> None:
+        self._client = client
+
+    def read(self, bucket: str, name: str, generation: int | None = None) -> bytes | None:
+        """Return the object's first `MAX_BYTES`, or None where it (or its bucket) is not there.
+
+        Raises:
+            TransientError: the store did not answer.
+        """
+        blob = self._client.bucket(bucket).blob(name, generation=generation)
+        try:
+            content: bytes = blob.download_as_bytes(end=MAX_BYTES - 1, timeout=20, checksum=None)
+        except google_errors.NotFound:
+            return None
+        except google_errors.RequestRangeNotSatisfiable:
+            return b""  # an empty object has no first byte
+        except (google_errors.GoogleAPICallError, google_errors.RetryError, OSError) as fault:
+            raise TransientError(f"cannot read gs://{bucket}/{name}: {fault}") from fault
+        return content
+
+
+def read_json(sources: Sources, uri: str, *, wrote: str) -> dict[str, Any]:
+    """Read the JSON object at `uri`, which the job `wrote` should have left.
+
+    Raises:
+        BadOutput: it is not there or no JSON object.
+    """
+    bucket, name = split_uri(uri)
+    content = sources.read(bucket, name)
+    if content is None:
+        raise BadOutput(f"{uri} is not there although {wrote} succeeded", "look into the job's log", retry=True)
+    try:
+        body = json.loads(content)
+    except ValueError as fault:
+        raise BadOutput(f"{uri} is not JSON ({fault})", f"mend what {wrote} writes", retry=True) from fault
+    if not isinstance(body, dict):
+        raise BadOutput(f"{uri} holds {type(body).__name__}, not an object", f"mend what {wrote} writes")
+    return body
+
+
+def split_uri(uri: str) -> tuple[str, str]:
+    """Split `gs://bucket/name`.
+
+    Raises:
+        BadOutput: it is no such URI.
+    """
+    parts = urlsplit(uri, allow_fragments=False)
+    if parts.scheme != "gs" or not parts.netloc or not parts.path.strip("/"):
+        raise BadOutput(f"{uri!r} names no object in Cloud Storage", "give a URI like gs://bucket/path")
+    return parts.netloc, parts.path.lstrip("/")

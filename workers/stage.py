@@ -1,0 +1,114 @@
+"""What a stage is: an event comes in, one or more phases run, the next event goes out.
+
+A phase is one job of one provider: find it, create it, watch it, collect what it left. Preprocessing and training have
+one phase each; a rollout has several. `workers.engine` drives all of them by the same protocol, so that launching once,
+adopting after a crash and trying again are written once.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any, Protocol
+
+from messages import Event, Parameters
+from workers.pipeline import PipelineSpec
+from workers.record import JobRef, StageRecord
+
+
+class JobState(Enum):
+    """What we need to know of a provider's state."""
+
+    ACTIVE = "active"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    VANISHED = "vanished"
+
+
+@dataclass(frozen=True, slots=True)
+class JobStatus:
+    """A job's state now; `provider_state` is the provider's own word, `message` its explanation of a failure."""
+
+    state: JobState
+    provider_state: str = ""
+    message: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What a phase may know: the record, and what it was claimed with."""
+
+    record: StageRecord
+    spec: PipelineSpec
+    params: Parameters
+    event: Event
+
+    @property
+    def run_id(self) -> str:
+        return self.record.run_id
+
+    @property
+    def attempt(self) -> int:
+        return self.record.attempt
+
+    @property
+    def job_name(self) -> str:
+        """Follows from pipeline, stage, run and attempt: whoever launches computes the same name."""
+        return f"{self.spec.name}-{self.record.stage}-{self.run_id}-a{self.attempt}"
+
+    @property
+    def labels(self) -> dict[str, str]:
+        """What a job is found by again; label values take lower case, digits, hyphen and 63 characters."""
+        return {
+            "baton-pipeline": self.spec.name,
+            "baton-run": self.run_id,
+            "baton-stage": self.record.stage,
+            "baton-attempt": str(self.attempt),
+        }
+
+    def yielded(self, phase: str, key: str) -> Any:
+        """Return what an earlier phase of this attempt gave."""
+        return self.record.yields[phase][key]
+
+
+class Phase(Protocol):
+    """One job of a stage. Any method may raise TransientError; find and create also StageError."""
+
+    name: str
+
+    def find(self, context: Context) -> JobRef | None:
+        """Return this attempt's job if the provider has it, of several the one that counts; None otherwise."""
+
+    def create(self, context: Context) -> JobRef:
+        """Start the job and return it; where two were started, only the one that counts is left running."""
+
+    def statuses(self, jobs: Sequence[JobRef]) -> Mapping[str, JobStatus]:
+        """Return each job's status by its id; a job missing from the answer was not to be learned this time."""
+
+    def cancel(self, job: JobRef) -> None:
+        """Ask the provider to stop the job; that it has ended already is as good."""
+
+    def collect(self, context: Context, job: JobRef) -> dict[str, Any]:
+        """Return what the succeeded job gave, checked.
+
+        Raises:
+            BadOutput: it is not what the next step needs.
+        """
+
+    def log_tail(self, job: JobRef) -> tuple[str, ...]:
+        """Return the job's last words, for people; empty where the provider has none."""
+
+
+class Stage(Protocol):
+    """One room of the pipeline."""
+
+    name: str
+    subscription: str
+    consumes: type[Event]
+    phases: tuple[Phase, ...]
+
+    def limits(self, spec: PipelineSpec) -> tuple[int, float]:
+        """Return (attempts, deadline in seconds) of this stage in `spec`; PipelineError where it has no such stage."""
+
+    def result(self, context: Context) -> Event:
+        """Return the next event, out of what all phases gave."""

@@ -1,0 +1,195 @@
+"""Vertex AI: the API in a job's region, custom jobs found again by label, and long-running operations.
+
+`customJobs.create` has no request id: calling it twice makes two jobs. So every job carries labels for run, stage and
+attempt; look by label before creating, and after creating look again: of two the earliest counts and the others are
+cancelled. Source: aiplatform v1 discovery document.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from workers.errors import NotFound
+from workers.google_rest import GoogleRest
+from workers.logs import logger
+from workers.record import JobRef
+from workers.stage import JobState, JobStatus
+
+GET_AT_MOST = 3
+KIND = "custom-job"
+_SUCCEEDED = {"JOB_STATE_SUCCEEDED", "JOB_STATE_PARTIALLY_SUCCEEDED"}
+_FAILED = {"JOB_STATE_FAILED", "JOB_STATE_EXPIRED"}
+_CANCELLED = {"JOB_STATE_CANCELLED"}
+_CANCELLING = _CANCELLED | {"JOB_STATE_CANCELLING"}
+
+
+class Vertex:
+    """Vertex AI of one project, a client per region.
+
+    Args:
+        endpoint: where it answers; "" = Google's address in each region.
+    """
+
+    def __init__(self, project: str, endpoint: str = "") -> None:
+        self.project = project
+        self._endpoint = endpoint
+        self._clients: dict[str, GoogleRest] = {}
+
+    def rest(self, location: str) -> GoogleRest:
+        """Return the client for `location`."""
+        key = "" if self._endpoint else location
+        if key not in self._clients:
+            address = self._endpoint or f"https://{location}-aiplatform.googleapis.com"
+            self._clients[key] = GoogleRest("aiplatform", "v1", address)
+        return self._clients[key]
+
+    def parent(self, location: str) -> str:
+        """Return `projects/P/locations/L`."""
+        return f"projects/{self.project}/locations/{location}"
+
+    def locations(self, location: str) -> Any:
+        """Return the discovery service's `projects.locations`."""
+        return self.rest(location).service.projects().locations()
+
+
+class CustomJobs:
+    """Custom training jobs."""
+
+    def __init__(self, vertex: Vertex) -> None:
+        self._vertex = vertex
+
+    def find(self, labels: Mapping[str, str], location: str) -> JobRef | None:
+        """Return the job with these labels that counts: the first made that was not cancelled; None if none."""
+        jobs = self._with_labels(labels, location)
+        counting = [job for job in jobs if job.get("state") not in _CANCELLING]
+        chosen = (counting or jobs)[:1]
+        return _ref(chosen[0], location) if chosen else None
+
+    def create(self, body: Mapping[str, Any], location: str) -> JobRef:
+        """Create the job, look again, and leave only the one that counts.
+
+        Raises:
+            LaunchRefused: Vertex AI will not run it as asked.
+            TransientError: no clear answer; look before creating again.
+        """
+        jobs = self._vertex.locations(location).customJobs()
+        rest = self._vertex.rest(location)
+        created = _ref(rest.send(jobs.create(parent=self._vertex.parent(location), body=body)), location)
+        twins = [job for job in self._with_labels(body["labels"], location) if job.get("state") not in _CANCELLING]
+        winner = _ref(twins[0], location) if twins else created
+        for twin in twins[1:]:
+            logger(job_id=twin["name"]).warning("twin-cancelled", kept=winner.id)
+            self.cancel(_ref(twin, location))
+        if winner.id != created.id and created.id not in {twin["name"] for twin in twins}:
+            logger(job_id=created.id).warning("twin-cancelled", kept=winner.id)
+            self.cancel(created)  # ours is not listed yet, but an older one is
+        return winner
+
+    def statuses(self, jobs: Sequence[JobRef]) -> dict[str, JobStatus]:
+        """Return the status of each job; a few are asked for one by one, many by listing those not ended."""
+        found: dict[str, JobStatus] = {}
+        if len(jobs) > GET_AT_MOST:
+            for location in {job.location for job in jobs}:
+                found.update(self._active(location))
+        return {job.id: found.get(job.id) or self._status_of(job) for job in jobs}
+
+    def _active(self, location: str) -> dict[str, JobStatus]:
+        states = ("QUEUED", "PENDING", "RUNNING", "CANCELLING", "PAUSED", "UPDATING")
+        filter_text = "labels.baton-run:* AND (" + " OR ".join(f'state="JOB_STATE_{s}"' for s in states) + ")"
+        jobs = self._vertex.locations(location).customJobs()
+        request = jobs.list(parent=self._vertex.parent(location), filter=filter_text, pageSize=100)
+        return {j["name"]: _status(j) for j in self._vertex.rest(location).pages(request, jobs.list_next, "customJobs")}
+
+    def _status_of(self, job: JobRef) -> JobStatus:
+        jobs = self._vertex.locations(job.location).customJobs()
+        try:
+            return _status(self._vertex.rest(job.location).read(jobs.get(name=job.id)))
+        except NotFound as fault:
+            return JobStatus(JobState.VANISHED, message=f"Vertex AI no longer knows {job.id} ({fault.message})")
+
+    def cancel(self, job: JobRef) -> None:
+        """Ask for the job's cancellation; a job that has ended stays as it ended."""
+        jobs = self._vertex.locations(job.location).customJobs()
+        try:
+            self._vertex.rest(job.location).send(jobs.cancel(name=job.id, body={}))
+        except NotFound:
+            logger(job_id=job.id).info("cancel-of-unknown-job")
+
+    def _with_labels(self, labels: Mapping[str, str], location: str) -> list[dict[str, Any]]:
+        """Return the jobs that carry all of `labels`, the first made first."""
+        filter_text = " AND ".join(f'labels.{key}="{value}"' for key, value in sorted(labels.items()))
+        jobs = self._vertex.locations(location).customJobs()
+        request = jobs.list(parent=self._vertex.parent(location), filter=filter_text, pageSize=100)
+        found = list(self._vertex.rest(location).pages(request, jobs.list_next, "customJobs"))
+        return sorted(found, key=lambda job: (job.get("createTime", ""), job["name"]))
+
+
+class Operations:
+    """Long-running operations, watched like jobs."""
+
+    KIND = "operation"
+
+    def __init__(self, vertex: Vertex) -> None:
+        self._vertex = vertex
+
+    def ref(self, operation: Mapping[str, Any], name: str, location: str) -> JobRef:
+        """Return an operation as a job."""
+        return JobRef(
+            id=operation["name"], name=name, kind=self.KIND, location=location, state=_operation_state(operation)
+        )
+
+    def statuses(self, jobs: Sequence[JobRef]) -> dict[str, JobStatus]:
+        """Return each operation's status; one that was adopted as done already (`kind` resource) has succeeded."""
+        return {job.id: self._status_of(job) for job in jobs}
+
+    def response(self, job: JobRef) -> dict[str, Any]:
+        """Return the response of a succeeded operation."""
+        answer: dict[str, Any] = self._get(job).get("response", {})
+        return answer
+
+    def _status_of(self, job: JobRef) -> JobStatus:
+        if job.kind != self.KIND:
+            return JobStatus(JobState.SUCCEEDED, job.state)
+        try:
+            operation = self._get(job)
+        except NotFound as fault:
+            return JobStatus(JobState.VANISHED, message=f"Vertex AI no longer knows {job.id} ({fault.message})")
+        state = _operation_state(operation)
+        if not operation.get("done"):
+            return JobStatus(JobState.ACTIVE, state)
+        if "error" in operation:
+            return JobStatus(JobState.FAILED, state, str(operation["error"].get("message", operation["error"])))
+        return JobStatus(JobState.SUCCEEDED, state)
+
+    def _get(self, job: JobRef) -> dict[str, Any]:
+        # An operation's name tells where it belongs; the discovery client wants to know which collection's it is.
+        locations = self._vertex.locations(job.location)
+        if "/models/" in job.id:
+            operations = locations.models().operations()
+        elif "/endpoints/" in job.id:
+            operations = locations.endpoints().operations()
+        else:
+            operations = locations.operations()
+        return self._vertex.rest(job.location).read(operations.get(name=job.id))
+
+
+def _operation_state(operation: Mapping[str, Any]) -> str:
+    if not operation.get("done"):
+        return "RUNNING"
+    return "FAILED" if "error" in operation else "DONE"
+
+
+def _ref(job: Mapping[str, Any], location: str) -> JobRef:
+    return JobRef(
+        id=job["name"], name=job["displayName"], kind=KIND, location=location, state=str(job.get("state", ""))
+    )
+
+
+def _status(job: Mapping[str, Any]) -> JobStatus:
+    state = str(job.get("state", "JOB_STATE_UNSPECIFIED"))
+    if state in _SUCCEEDED:
+        return JobStatus(JobState.SUCCEEDED, state)
+    if state in _FAILED:
+        return JobStatus(JobState.FAILED, state, str(job.get("error", {}).get("message", "")))
+    if state in _CANCELLED:
+        return JobStatus(JobState.CANCELLED, state)
+    return JobStatus(JobState.ACTIVE, state)  # a state that we do not know is not an end
