@@ -1,0 +1,209 @@
+"""Preprocess births for the babyweight model: `python -m beam.babyweight --source=… --output=… [--limit=N] [--run_id=…]`.
+
+Runs on the laptop with `--runner=FnApiRunner` (the default here: Beam's own default first tries to download a
+program) and in the cloud with `--runner=DataflowRunner`; Beam's flags pass through. The exit code is 0 only if the
+manifest is written. On failure the last line on stderr is a JSON object whose `message` names the value, the place
+and the mend.
+"""
+
+# Beam is typed in part only.
+# mypy: disable-error-code="no-untyped-call"
+import argparse
+import os
+import sys
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+import apache_beam as beam
+import pyarrow as pa
+from apache_beam.options.pipeline_options import (
+    DirectOptions,
+    GoogleCloudOptions,
+    PipelineOptions,
+    StandardOptions,
+    WorkerOptions,
+)
+
+from beam import births, logs, sources
+from beam.dataset import DatasetSpec, Target, clear_temporary
+from beam.errors import BadFlag, PreprocessError, from_runner
+from beam.preprocessing import PreprocessShards, PublishDataset, TemporaryWriters
+from beam.shards import Shard
+
+PIPELINE = "babyweight"
+LOCAL_RUNNER = "FnApiRunner"
+EXIT_OK = 0
+EXIT_FAILED = 1
+EXIT_USAGE = 2
+
+EPILOG = f"""
+examples:
+  python -m beam.babyweight --source=samples/natality_2022.csv --output=/tmp/dataset --runner={LOCAL_RUNNER}
+  python -m beam.babyweight --source='gs://BUCKET/births-*.parquet' --output=gs://BUCKET/runs/1/dataset --limit=1000
+  python -m beam.babyweight --source=bq://bigquery-public-data.samples.natality --output=gs://BUCKET/runs/1/dataset \\
+    --runner=DataflowRunner --project=PROJECT --region=us-central1 --temp_location=gs://BUCKET/tmp
+
+All other flags are Beam's (https://beam.apache.org/documentation/runners/dataflow/#pipeline-options).
+"""
+
+
+@dataclass(frozen=True)
+class Flags:
+    """Our own flags; the rest are Beam's."""
+
+    source: str
+    output: str
+    limit: int | None
+    run_id: str
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise BadFlag(f"{message}; see python -m beam.babyweight --help")
+
+
+def parse_flags(argv: Sequence[str]) -> tuple[Flags, PipelineOptions]:
+    """Read the command line.
+
+    Raises:
+        BadFlag: a flag is missing, malformed, or known neither here nor to Beam.
+    """
+    parser = _Parser(
+        prog="python -m beam.babyweight",
+        description="Turn births into a training dataset.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument(
+        "--source",
+        required=True,
+        help="CSV or Parquet: a file, a directory or a pattern, local or gs://; or bq://project.dataset.table",
+    )
+    parser.add_argument("--output", required=True, help="directory of the dataset, local or gs://")
+    parser.add_argument("--limit", help="take only the first N rows of the source (files sorted by name)")
+    parser.add_argument("--run_id", default="", help="the run that this job belongs to, for logs and manifest")
+    known, rest = parser.parse_known_args(argv)
+    for name in ("source", "output"):
+        if not getattr(known, name).strip():
+            raise BadFlag(
+                f"--{name}= is empty; give a path, gs://bucket/path or, as a source, bq://project.dataset.table"
+            )
+    options = PipelineOptions(rest)
+    unknown = set(options.get_all_options(retain_unknown_options=True)) - set(PipelineOptions([]).get_all_options())
+    if unknown:
+        raise BadFlag(f"--{sorted(unknown)[0]} is a flag neither of this pipeline nor of Beam; see --help")
+    if not any(argument == "--runner" or argument.startswith("--runner=") for argument in rest):
+        options.view_as(StandardOptions).runner = LOCAL_RUNNER
+    return Flags(known.source, known.output, _limit(known.limit), known.run_id), options
+
+
+def run(flags: Flags, options: PipelineOptions) -> Any:
+    """Plan the source, then build and run the pipeline; wait for its end.
+
+    Returns:
+        Beam's PipelineResult; the job has ended well, or was submitted by a template's launcher, which does not wait.
+
+    Raises:
+        PreprocessError: the source, the output or the rows cannot be used.
+    """
+    project = options.view_as(GoogleCloudOptions).project or os.environ.get("GOOGLE_CLOUD_PROJECT", "")
+    workers = worker_count(options)
+    shards = sources.plan(flags.source, births.COLUMNS, workers=workers, project=project, limit=flags.limit)
+    use_all_cores(options, len(shards))
+    target = Target(flags.output, attempt=uuid.uuid4().hex)
+    clear_temporary(target)
+    pipeline = build(shards, target, dataset_spec(flags), options)
+    result = pipeline.run()
+    result.wait_until_finish()
+    return result
+
+
+def build(shards: Sequence[Shard], target: Target, spec: DatasetSpec, options: PipelineOptions) -> beam.Pipeline:
+    """Return the pipeline over these shards."""
+    pipeline = beam.Pipeline(options=options)
+    (
+        pipeline
+        | "Create shards" >> beam.Create(list(enumerate(shards)))
+        | "Preprocess births" >> PreprocessShards(births.prepare, TemporaryWriters(target))
+        | "Publish dataset" >> beam.ParDo(PublishDataset(target, spec))
+    )
+    return pipeline
+
+
+def dataset_spec(flags: Flags) -> DatasetSpec:
+    """Return what the manifest says of this dataset."""
+    columns = []
+    for field in births.SCHEMA:
+        column: dict[str, Any] = {"name": field.name}
+        column["type"] = "string" if pa.types.is_dictionary(field.type) else "float32"
+        if field.name in births.UNITS:
+            column["unit"] = births.UNITS[field.name]
+        if field.name in births.VOCABULARIES:
+            column["vocabulary"] = list(births.VOCABULARIES[field.name])
+        columns.append(column)
+    return DatasetSpec(PIPELINE, flags.source, births.LABEL, columns, flags.limit, flags.run_id)
+
+
+def use_all_cores(options: PipelineOptions, shards: int) -> None:
+    """Let the local runner work on several shards at once, unless a flag says how it should.
+
+    Threads are enough, for columns are worked on outside of Python's lock; a single shard is quicker without.
+    """
+    direct = options.view_as(DirectOptions)
+    is_chosen = direct.direct_running_mode != "in_memory" or direct.direct_num_workers != 1
+    if options.view_as(StandardOptions).runner == LOCAL_RUNNER and shards > 1 and not is_chosen:
+        direct.direct_running_mode = "multi_threading"
+        direct.direct_num_workers = min(os.cpu_count() or 1, shards)
+
+
+def worker_count(options: PipelineOptions) -> int:
+    """Return how many workers will read: Dataflow's most, or this machine's cores."""
+    worker = options.view_as(WorkerOptions)
+    direct = options.view_as(DirectOptions).direct_num_workers
+    if options.view_as(StandardOptions).runner == LOCAL_RUNNER:
+        return int(direct if direct > 1 else os.cpu_count() or 1)
+    return int(worker.max_num_workers or worker.num_workers or os.cpu_count() or 1)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the job; return the exit code."""
+    logger = logs.configure()
+    try:
+        flags, options = parse_flags(sys.argv[1:] if argv is None else argv)
+    except BadFlag as error:
+        logger.error(str(error), extra=logs.fields("preprocess-refused", error=type(error).__name__))
+        return EXIT_USAGE
+    logger = logs.configure(run_id=flags.run_id)
+    try:
+        logger.info("preprocessing starts", extra=logs.fields("preprocess-started", source=flags.source))
+        result = run(flags, options)
+    except Exception as error:  # whatever a runner wraps it in, the last line must say what to mend
+        message = from_runner(error)
+        if message is None:
+            logger.exception("the pipeline broke", extra=logs.fields("preprocess-broke"))
+            message = f"preprocessing of {flags.source!r} to {flags.output!r} broke: {error}; see the traceback above"
+        kind = type(error).__name__ if isinstance(error, PreprocessError) else "PreprocessError"
+        logger.error(message, extra=logs.fields("preprocess-failed", error=kind))
+        return EXIT_FAILED
+    logger.info("dataset written", extra=logs.fields("preprocess-finished", output=flags.output, **_counts(result)))
+    return EXIT_OK
+
+
+def _limit(text: str | None) -> int | None:
+    if text is None:
+        return None
+    if not text.isascii() or not text.isdigit() or int(text) < 1:
+        raise BadFlag(f"--limit={text} is no whole number from 1 on; leave the flag out to take all rows")
+    return int(text)
+
+
+def _counts(result: Any) -> dict[str, int]:
+    metrics = result.metrics().query().get("counters", [])
+    return {metric.key.metric.name: int(metric.committed or metric.attempted or 0) for metric in metrics}
+
+
+if __name__ == "__main__":
+    sys.exit(main())
