@@ -6,6 +6,7 @@ Routes are matched on the raw path: `%2F` in an object's name is no separator.
 from collections.abc import AsyncIterator
 from urllib.parse import parse_qsl, unquote
 
+from localcloud.discovery import Match
 from localcloud.faults import Faults
 from localcloud.http import Receive, Scope, Send, abort
 from localcloud.rest import ApiError, Response, RestApi, combine
@@ -45,6 +46,8 @@ class StorageApp:
         # A session's PUT and DELETE belong to the POST that began it; the discovery document knows only that one.
         is_session = raw_path.startswith(("/upload/", "/resumable/")) and http_method in ("PUT", "DELETE")
         match = self._api.discovery.match("POST" if is_session else http_method, raw_path)
+        if match is not None:
+            query = [(key, _as_google_reads(match, key, value)) for key, value in query]
         if match is not None and (not is_session or dict(query).get("upload_id")):
             return await self._api.answer(match, http_method, raw_path, query, headers, chunks)
         if raw_path.startswith("/batch") and http_method == "POST":
@@ -69,6 +72,12 @@ class StorageApp:
             Preconditions.of(conditions),
         )
         return await self._downloads.answer(wanted, headers)
+
+
+def _as_google_reads(match: Match, key: str, value: str) -> str:
+    """Python's clients send `versions=True`, which the cloud takes; the document knows only `true`."""
+    is_boolean = match.method.parameters.get(key, {}).get("type") == "boolean"
+    return value.lower() if is_boolean else value
 
 
 async def _chunks(receive: Receive) -> AsyncIterator[bytes]:
