@@ -15,8 +15,10 @@ RUN_ID_PATTERN = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"
 PipelineName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,30}$")]
 """A pipeline's name: it becomes part of job names and labels, hence lower case, digits and hyphens."""
 
-ArtifactUri = Annotated[str, StringConstraints(pattern=r"^(gs|bq)://[^\s\x00-\x1f]{3,2000}$")]
-"""Where an artifact lies: `gs://bucket/path` or `bq://project.dataset.table`."""
+ArtifactUri = Annotated[
+    str, StringConstraints(pattern=r"^(gs|bq)://[^\s\x00-\x1f\x7f]([^\x00-\x1f\x7f]{0,1998}[^\s\x00-\x1f\x7f])?$")
+]
+"""Where an artifact lies: `gs://bucket/path` (objects' names may hold blanks) or `bq://project.dataset.table`."""
 
 Metric = float | int
 

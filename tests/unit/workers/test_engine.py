@@ -1,0 +1,285 @@
+"""The engine launches once, tries again, and publishes once, wherever a process dies."""
+
+import json
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from messages import DataReady, Envelope, encode
+from tests.support.world import Crash, MemoryJobs, MemoryObjects, MemoryPublisher, MemoryStage, VirtualClock
+from workers.engine import Done, Engine, Later, Next, Policy, Watch
+from workers.errors import BadOutput, LaunchRefused, TransientError
+from workers.intake import Fate, Intake, Message, read_event
+from workers.ledger import Ledger
+from workers.pipeline import Catalog
+from workers.record import Outcome, StageRecord, State
+from workers.stage import JobState, JobStatus
+
+SETTLE_S = 10.0
+
+
+class World:
+    """One stage, any number of worker processes over the same stores."""
+
+    def __init__(self, tmp_path: Path, phases: int = 1) -> None:
+        (tmp_path / "p.toml").write_text('name = "p"\n[preprocess]\ntemplate = "t.json"\n')
+        self.clock = VirtualClock()
+        self.objects = MemoryObjects()
+        self.publisher = MemoryPublisher()
+        self.jobs = [MemoryJobs(name=f"phase-{i}") for i in range(phases)]
+        self.stage = MemoryStage(tuple(self.jobs))
+        self.ledger = Ledger(self.objects)
+        self.catalog = Catalog(tmp_path)
+
+    def engine(self, worker: str = "w1") -> Engine:
+        policy = Policy(settle_s=SETTLE_S, backoff_first_s=1)
+        return Engine(self.stage, self.ledger, self.publisher, self.clock, worker, policy, jitter=lambda: 0.5)
+
+    def intake(self, worker: str = "w1") -> Intake:
+        args = (self.stage, self.ledger, self.publisher, self.catalog, self.clock, worker, read_event(DataReady))
+        return Intake(*args)
+
+    def message(self, run_id: str = "r1", event_id: str = "e1", **body: Any) -> Message:
+        event = DataReady.model_validate({"pipeline": "p", "source": "gs://b/x.csv", **body})
+        data, attributes = encode(Envelope(event_id, run_id, "//test", self.clock.now, event))
+        return Message(data, attributes, "m1", 1)
+
+    def hook(self, hook: Callable[[str, str], None]) -> None:
+        self.objects.on_effect = self.publisher.on_effect = hook
+        for jobs in self.jobs:
+            jobs.on_effect = hook
+
+    def record(self, run_id: str = "r1") -> StageRecord:
+        entry = self.ledger.read(run_id, "preprocess")
+        assert entry is not None
+        return entry.record
+
+    def drive(self, worker: str = "w1", end: JobState = JobState.SUCCEEDED, steps: int = 50) -> Next:
+        """Act as a worker's runtime until the run is done: time passes, jobs end as `end`."""
+        engine = self.engine(worker)
+        after = engine.advance("r1")
+        for _ in range(steps):
+            match after:
+                case Done():
+                    return after
+                case Later(wait_s):
+                    self.clock.move(wait_s)
+                    after = engine.advance("r1")
+                case Watch(entry, job):
+                    for jobs in self.jobs:
+                        if job.id in jobs.jobs and jobs.jobs[job.id]["state"] is JobState.ACTIVE:
+                            jobs.end(job.id, end)
+                    status = self.jobs[entry.record.phase].statuses([job])[job.id]
+                    after = engine.observe(entry, status)
+        raise AssertionError(f"not done after {steps} steps: {after}")
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    return World(tmp_path)
+
+
+def test_a_run_goes_through(world: World) -> None:
+    """Claim, launch, watch, publish; the marker goes last."""
+    assert world.intake().accept(world.message()).fate is Fate.ACCEPTED
+    assert list(world.ledger.marked("preprocess")) == ["r1"]
+    world.drive()
+    assert [t.state for t in world.record().history] == list(State)
+    assert world.record().outcome is Outcome.SUCCEEDED
+    assert world.publisher.ids("preprocess-done") == ["r1.preprocess.done"]
+    assert list(world.ledger.marked("preprocess")) == []
+    assert len(world.jobs[0].jobs) == 1
+
+
+def test_a_stage_of_several_phases_runs_them_in_order(tmp_path: Path) -> None:
+    """A rollout is a chain of jobs under one claim, and its event is made of what all gave."""
+    world = World(tmp_path, phases=3)
+    world.jobs[2].collected = {"digest": "d"}
+    world.intake().accept(world.message())
+    world.drive()
+    assert [len(jobs.jobs) for jobs in world.jobs] == [1, 1, 1]
+    body = json.loads(world.publisher.published[0][1])
+    assert (body["dataset_uri"], body["digest"]) == ("gs://bucket/dataset", "d")
+
+
+def _effects(tmp_path: Path) -> list[tuple[str, str]]:
+    """Return every effect of a whole run, in order."""
+    world, seen = World(tmp_path), []
+    world.hook(lambda moment, effect: seen.append((moment, effect)))
+    world.intake().accept(world.message())
+    world.drive()
+    return seen
+
+
+def _deliver(world: World, worker: str, message: Message) -> None:
+    """Act as Pub/Sub: the message comes until it is acknowledged."""
+    for attempt in range(5):
+        try:
+            world.intake(f"{worker}-{attempt}").accept(message)
+            return
+        except Crash:
+            continue
+    raise AssertionError("never accepted")
+
+
+def test_dying_at_any_effect_still_ends_in_one_job_and_one_event(tmp_path: Path) -> None:
+    """Kill the worker before and after every single effect: another one ends the run, and nothing ran twice."""
+    effects = _effects(tmp_path)
+    assert len(effects) > 15
+    for index, fatal in enumerate(effects):
+        world, count = World(tmp_path), iter(range(10_000))
+
+        def hook(moment: str, effect: str, index: int = index, count: Any = count) -> None:
+            if next(count) == index:
+                raise Crash(f"{moment} {effect}")
+
+        world.hook(hook)
+        message = world.message()
+        _deliver(world, "w", message)
+        for life in range(3):
+            try:
+                world.drive(f"life-{life}")
+                break
+            except Crash:
+                continue
+        where = f"killed {fatal[0]} effect {index} ({fatal[1]})"
+        assert world.record().state is State.PUBLISHED, where
+        assert [s for s in world.jobs[0].states() if s is not JobState.CANCELLED] == [JobState.SUCCEEDED], where
+        assert set(world.publisher.ids("preprocess-done")) == {"r1.preprocess.done"}, where
+        for run_id in world.ledger.marked("preprocess"):
+            world.engine("sweeper").advance(run_id)
+        assert list(world.ledger.marked("preprocess")) == [], where
+
+
+def test_a_young_launch_is_left_to_its_owner(world: World) -> None:
+    """Another worker waits the settle time before it takes a launch over, and then looks before it creates."""
+    world.intake().accept(world.message())
+    world.jobs[0].refuse = TransientError("lost", ambiguous=True)
+    with pytest.raises(TransientError) as lost:
+        world.engine("w1").advance("r1")
+    assert lost.value.retry_after_s == SETTLE_S
+    other = world.engine("w2")
+    assert other.advance("r1") == Later(SETTLE_S)
+    world.jobs[0].refuse = None
+    world.clock.move(SETTLE_S)
+    assert isinstance(other.advance("r1"), Watch)
+    assert world.record().mover == "w2"
+
+
+def test_a_worker_that_slept_before_its_create_looks_again(world: World) -> None:
+    """Paused between its look and its create, a worker notices by its own clock and does not launch blindly."""
+    world.intake().accept(world.message())
+    slept = iter([True])
+
+    def sleep_once(moment: str, effect: str) -> None:
+        if effect == "find" and next(slept, False):
+            world.clock.move(SETTLE_S * 5)  # meanwhile another worker takes over and launches
+            assert isinstance(world.engine("w2").advance("r1"), Watch)
+
+    world.hook(sleep_once)
+    assert isinstance(world.engine("w1").advance("r1"), Watch)
+    assert len(world.jobs[0].jobs) == 1
+
+
+def test_two_workers_that_race_make_one_step(world: World) -> None:
+    """Whoever loses the compare-and-set reads again and watches the same job."""
+    world.intake().accept(world.message())
+    engines = [world.engine("w1"), world.engine("w2")]
+    first = engines[0].advance("r1")
+    second = engines[1].advance("r1")
+    assert isinstance(first, Watch)
+    assert isinstance(second, Watch)
+    assert first.job == second.job
+    done = JobStatus(JobState.SUCCEEDED)
+    world.jobs[0].end(first.job.id, JobState.SUCCEEDED)
+    assert isinstance(engines[0].observe(first.entry, done), Done)
+    assert isinstance(engines[1].observe(second.entry, done), Done)
+    assert world.publisher.ids("preprocess-done") == ["r1.preprocess.done"]
+
+
+def test_a_lost_answer_of_our_own_write_is_not_taken_for_a_rival(world: World) -> None:
+    """A write that is sent again by the client after its answer was lost is recognised as ours."""
+    original = world.objects.write
+
+    def write_twice(name: str, content: bytes, *, if_generation: int) -> int:
+        original(name, content, if_generation=if_generation)
+        return original(name, content, if_generation=if_generation)
+
+    world.objects.write = write_twice  # type: ignore[method-assign]
+    assert world.intake().accept(world.message()).fate is Fate.ACCEPTED
+    world.drive()
+    assert world.record().state is State.PUBLISHED
+
+
+def test_a_failed_job_is_tried_again_with_backoff_and_then_explained(world: World) -> None:
+    """Each attempt is a new job; after the last, stage-failed says why and what to do."""
+    world.intake().accept(world.message())
+    started = world.clock.now
+    world.drive(end=JobState.FAILED)
+    assert [job["name"] for job in world.jobs[0].jobs.values()] == ["p-preprocess-r1-a1", "p-preprocess-r1-a2"]
+    assert world.clock.now - started >= timedelta(seconds=1)
+    assert world.publisher.ids("preprocess-done") == []
+    topic, data, attributes = world.publisher.published[-1]
+    body = json.loads(data)
+    assert (topic, attributes["ce-id"]) == ("stage-failed", "r1.preprocess.failed")
+    assert (body["reason"], body["attempts"], body["log_tail"]) == ("job-failed", 2, ["the last line"])
+    assert body["mend"]
+
+
+@pytest.mark.parametrize(
+    ("fault", "jobs"), [(LaunchRefused("no such machine", "choose another"), 0), (BadOutput("empty", "look"), 1)]
+)
+def test_what_cannot_succeed_is_not_tried_again(world: World, fault: Exception, jobs: int) -> None:
+    """A refused launch and a wrong output end the run at once, with their reason."""
+    world.intake().accept(world.message())
+    if isinstance(fault, LaunchRefused):
+        world.jobs[0].refuse = fault
+    else:
+
+        def collect(*_: Any) -> dict[str, Any]:
+            raise fault
+
+        world.jobs[0].collect = collect  # type: ignore[method-assign]
+    world.drive()
+    assert len(world.jobs[0].jobs) == jobs
+    assert world.record().outcome is Outcome.FAILED
+    assert world.record().failure is not None
+    assert world.record().failure.message == fault.message  # type: ignore[union-attr, attr-defined]
+
+
+def test_a_stuck_job_is_cancelled_at_the_stages_deadline(world: World) -> None:
+    """A job that never ends does not hold its run for ever."""
+    world.stage.attempts = 1
+    world.intake().accept(world.message())
+    engine = world.engine()
+    watch = engine.advance("r1")
+    assert isinstance(watch, Watch)
+    world.clock.move(world.stage.deadline_s + 1)
+    assert isinstance(engine.observe(watch.entry, JobStatus(JobState.ACTIVE)), Done)
+    assert world.jobs[0].states() == [JobState.CANCELLED]
+    assert world.record().failure is not None
+    assert world.record().failure.reason == "deadline"  # type: ignore[union-attr]
+
+
+def test_a_cancelled_run_launches_nothing_more(world: World) -> None:
+    """The tombstone stops a claimed run before its job, a running job, and every later stage."""
+    world.intake().accept(world.message())
+    world.ledger.cancel("r1", "someone", world.clock.now)
+    world.drive()
+    assert world.jobs[0].jobs == {}
+    assert world.record().outcome is Outcome.CANCELLED
+    assert world.intake().accept(world.message("r1")).fate is Fate.FILTERED
+
+    world.intake().accept(world.message("r2"))
+    engine = world.engine()
+    watch = engine.advance("r2")
+    assert isinstance(watch, Watch)
+    world.ledger.cancel("r2", "someone", world.clock.now)
+    watch = engine.observe(watch.entry, JobStatus(JobState.ACTIVE))
+    assert isinstance(watch, Watch)
+    assert world.jobs[0].states() == [JobState.CANCELLED]
+    engine.observe(watch.entry, JobStatus(JobState.CANCELLED))
+    assert world.record("r2").outcome is Outcome.CANCELLED

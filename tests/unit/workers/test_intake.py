@@ -1,0 +1,164 @@
+"""Every message has exactly one fate, and the fate is durable before the acknowledgement."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from messages import DataReady, Envelope, TrainDone, encode
+from tests.support.world import MemoryJobs, MemoryObjects, MemoryPublisher, MemoryStage, VirtualClock
+from workers.data_ready import read_data_ready
+from workers.errors import TransientError
+from workers.intake import Fate, Intake, Message
+from workers.ledger import Ledger
+from workers.pipeline import Catalog
+from workers.record import State
+
+NOTIFICATION = {
+    "notificationConfig": "projects/_/buckets/data/notificationConfigs/1",
+    "eventType": "OBJECT_FINALIZE",
+    "bucketId": "data",
+    "objectId": "incoming/p/x.csv",
+    "objectGeneration": "7",
+    "eventTime": "2026-11-21T09:00:00Z",
+}
+
+
+class MemorySources:
+    """Objects that events point to."""
+
+    def __init__(self, contents: dict[str, bytes]) -> None:
+        self.contents = contents
+
+    def read(self, bucket: str, name: str, generation: int | None = None) -> bytes | None:
+        return self.contents.get(f"{bucket}/{name}#{generation}")
+
+
+class Desk:
+    """An intake over memory."""
+
+    def __init__(self, tmp_path: Path) -> None:
+        (tmp_path / "p.toml").write_text(
+            'name = "p"\n[parameters]\ncolour = "red"\n[trigger]\nprefix = "incoming/p/"\n[preprocess]\ntemplate = "t"\n'
+        )
+        self.objects, self.publisher, self.clock = MemoryObjects(), MemoryPublisher(), VirtualClock()
+        self.sources = MemorySources({})
+        catalog, stage = Catalog(tmp_path), MemoryStage((MemoryJobs(),))
+        self.ledger = Ledger(self.objects)
+        reader = read_data_ready(catalog, self.sources)
+        self.intake = Intake(stage, self.ledger, self.publisher, catalog, self.clock, "w", reader)
+
+    def ours(self, **body: object) -> Message:
+        event = DataReady.model_validate({"pipeline": "p", "source": "gs://b/x", **body})
+        return Message(*encode(Envelope("e1", "r1", "//t", self.clock.now, event)), "m1", 1)
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Desk:
+    return Desk(tmp_path)
+
+
+def test_the_same_message_twice_is_one_claim(desk: Desk) -> None:
+    """A second delivery, and a second publish under the same run, name the run they double."""
+    assert desk.intake.accept(desk.ours()).fate is Fate.ACCEPTED
+    again = desk.intake.accept(desk.ours())
+    assert (again.fate, again.run_id) == (Fate.DUPLICATE, "r1")
+
+
+def test_a_notification_starts_a_run_of_its_prefix(desk: Desk) -> None:
+    """An object under a pipeline's prefix is that pipeline's data; told twice it is one run."""
+    first = desk.intake.accept(Message(b"{}", NOTIFICATION, "m1"))
+    second = desk.intake.accept(Message(b"{}", NOTIFICATION, "m2"))
+    assert (first.fate, second.fate) == (Fate.ACCEPTED, Fate.DUPLICATE)
+    assert first.run_id == second.run_id
+    entry = desk.ledger.read(first.run_id, "preprocess")
+    assert entry is not None
+    assert entry.record.trigger.body["source"] == "gs://data/incoming/p/x.csv"
+
+
+def test_an_object_of_no_pipeline_is_filtered_with_the_reason(desk: Desk) -> None:
+    """An object that no pipeline wants is accounted for, and starts nothing."""
+    fate = desk.intake.accept(Message(b"{}", {**NOTIFICATION, "objectId": "elsewhere/x"}, "m1"))
+    assert fate.fate is Fate.FILTERED
+    assert "prefix" in fate.reason
+    assert desk.publisher.published == []
+
+
+def test_a_trigger_file_is_read_at_its_generation(desk: Desk) -> None:
+    """The request is what was written then, not what is there now."""
+    attributes = {**NOTIFICATION, "objectId": "incoming/p/go.trigger.json"}
+    body = {"pipeline": "p", "source": "gs://data/shards/", "params": {"limit": "9"}}
+    desk.sources.contents["data/incoming/p/go.trigger.json#7"] = json.dumps(body).encode()
+    fate = desk.intake.accept(Message(b"{}", attributes, "m1"))
+    entry = desk.ledger.read(fate.run_id, "preprocess")
+    assert entry is not None
+    assert entry.record.params["limit"] == 9
+    gone = desk.intake.accept(Message(b"{}", {**attributes, "objectGeneration": "8"}, "m2"))
+    assert gone.fate is Fate.DEAD_LETTERED
+
+
+def test_bare_json_is_a_run_named_by_its_message(desk: Desk) -> None:
+    """What `gcloud pubsub topics publish` sends works, and its redelivery is the same run."""
+    message = Message(b'{"pipeline":"p","source":"bq://a.b.c"}', {}, "1234567")
+    assert desk.intake.accept(message).run_id == "m-1234567"
+    assert desk.intake.accept(message).fate is Fate.DUPLICATE
+
+
+@pytest.mark.parametrize(
+    ("message", "word"),
+    [
+        (Message(b"junk", {}, "m"), "JSON"),
+        (Message(b'{"pipeline":"pp","source":"gs://b/x"}', {}, "m"), "did you mean 'p'"),
+        (Message(b'{"pipeline":"p","source":"gs://b/x","params":{"limt":1}}', {}, "m"), "did you mean limit"),
+        (Message(b'{"pipeline":"p","source":"gs://b/x","params":{"limit":-1}}', {}, "m"), "limit"),
+        (Message(b'{"pipeline":"p","source":"http://b/x"}', {}, "m"), "source"),
+    ],
+)
+def test_what_cannot_be_read_goes_to_the_dead_letter_with_its_reason(desk: Desk, message: Message, word: str) -> None:
+    """The message is put aside whole, with reason, topic, subscription and attempts."""
+    fate = desk.intake.accept(message)
+    assert fate.fate is Fate.DEAD_LETTERED
+    topic, data, attributes = desk.publisher.published[0]
+    assert (topic, data) == ("dead-letter", message.data)
+    assert word in attributes["baton-dead-letter-reason"]
+    assert attributes["baton-dead-letter-topic"] == "data-ready"
+    assert attributes["baton-dead-letter-subscription"] == "preprocess-worker"
+    assert desk.objects.contents == {}
+
+
+def test_a_parameter_of_the_pipelines_own_is_let_through(desk: Desk) -> None:
+    """A parameter declared in the TOML may be set by an event, and keeps its default otherwise."""
+    desk.intake.accept(desk.ours(params={"colour": "blue"}))
+    entry = desk.ledger.read("r1", "preprocess")
+    assert entry is not None
+    assert entry.record.params == {"colour": "blue"}
+
+
+def test_another_stages_event_is_refused_with_its_topic(desk: Desk) -> None:
+    """An event on the wrong topic names the right one."""
+    event = TrainDone(pipeline="p", model_uri="gs://b/m")
+    fate = desk.intake.accept(Message(*encode(Envelope("e", "r", "//t", desk.clock.now, event)), "m"))
+    assert fate.fate is Fate.DEAD_LETTERED
+    assert "train-done" in fate.reason
+
+
+def test_if_the_dead_letter_cannot_be_written_the_message_is_kept(desk: Desk) -> None:
+    """No message is acknowledged before its fate is durable."""
+
+    def refuse(_moment: str, _effect: str) -> None:
+        raise TransientError("no broker")
+
+    desk.publisher.on_effect = refuse
+    with pytest.raises(TransientError):
+        desk.intake.accept(Message(b"junk", {}, "m"))
+
+
+def test_a_marker_written_after_the_end_is_taken_away(desk: Desk) -> None:
+    """A late duplicate of a finished run leaves no marker behind."""
+    desk.intake.accept(desk.ours())
+    entry = desk.ledger.read("r1", "preprocess")
+    assert entry is not None
+    desk.ledger.move(entry, entry.record.model_copy(update={"state": State.PUBLISHED}))
+    desk.ledger.unmark("r1", "preprocess")
+    assert desk.intake.accept(desk.ours()).fate is Fate.DUPLICATE
+    assert list(desk.ledger.marked("preprocess")) == []
