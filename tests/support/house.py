@@ -1,0 +1,215 @@
+"""The whole house as real processes: local cloud and workers, to start, kill -9 and start again in tests.
+
+Jobs are the quick ones of `tests/support/jobs/quick.py`, so that a run takes about a second and the tests can be about
+the chain itself.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from tests.support.waiting import wait_until
+
+ROOT = Path(__file__).parents[2]
+QUICK = ROOT / "tests" / "support" / "jobs" / "quick.py"
+PROJECT = "baton-local"
+BUCKET = f"{PROJECT}-pipeline"
+DATA_BUCKET = f"{PROJECT}-data"
+WORKERS = ("preprocess", "train", "deploy")
+LOCAL_CLOUD = "localcloud"
+PIPELINE = """name = "quick"
+[trigger]
+prefix = "incoming/quick/"
+[preprocess]
+template = "templates/quick.json"
+attempts = {attempts}
+[train]
+image = "quick-trainer"
+attempts = {attempts}
+[deploy]
+image = "quick-serving"
+endpoint = "quick"
+attempts = {attempts}
+"""
+# Short times: the protocol is the same, a test just does not wait for a cloud's patience.
+FAST = {
+    "BATON_POLL_FIRST_S": "0.02",
+    "BATON_POLL_MAX_S": "0.3",
+    "BATON_SWEEP_S": "0.3",
+    "BATON_SETTLE_S": "1",
+    "BATON_BACKOFF_FIRST_S": "0.1",
+}
+
+
+class House:
+    """Processes by name over one folder; a killed one can be started again on the same state."""
+
+    def __init__(self, folder: Path, attempts: int = 2) -> None:
+        self.folder = folder
+        self.processes: dict[str, subprocess.Popen[bytes]] = {}
+        self.environment: dict[str, str] = {}
+        (folder / "pipelines").mkdir()
+        (folder / "pipelines" / "quick.toml").write_text(PIPELINE.format(attempts=attempts))
+        commands = {"quick-beam": "prepare", "quick-trainer": "train", "quick-serving": "serve"}
+        (folder / "images.toml").write_text(
+            "".join(f'[images.{k}]\ncommand = ["{{python}}", "-S", "{QUICK}", "{v}"]\n' for k, v in commands.items())
+        )
+
+    def start_cloud(self) -> None:
+        """Start the local cloud, or start it again where it was."""
+        endpoints = self.folder / "cloud" / "endpoints.json"
+        ready = self.folder / "cloud.ready"
+        before = endpoints.stat().st_mtime_ns if endpoints.exists() else 0
+        ready.unlink(missing_ok=True)
+        self._spawn(
+            LOCAL_CLOUD,
+            ["localcloud", "--data-dir", str(endpoints.parent), "--images", str(self.folder / "images.toml")],
+        )
+        wait_until(
+            lambda: self._alive(LOCAL_CLOUD) and endpoints.exists() and endpoints.stat().st_mtime_ns != before,
+            30,
+            f"local cloud ready; its log:\n{self.log(LOCAL_CLOUD)}",
+        )
+        self.environment = json.loads(endpoints.read_text())
+
+    def start_worker(self, stage: str) -> None:
+        self._spawn(stage, [f"workers.{stage}"])
+
+    def start(self) -> None:
+        """Start everything, with topics, subscriptions and buckets made."""
+        self.start_cloud()
+        self.set_up()
+        for stage in WORKERS:
+            self.start_worker(stage)
+
+    def set_up(self) -> None:
+        """Make buckets, topics and subscriptions through the product's own set-up."""
+        done = subprocess.run(
+            [sys.executable, "-m", "baton", "setup"],
+            cwd=ROOT,
+            env=self.env(),
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        spec = {
+            "image": f"us-central1-docker.pkg.dev/{PROJECT}/baton/quick-beam:latest",
+            "sdkInfo": {"language": "PYTHON"},
+        }
+        self.storage().bucket(BUCKET).blob("templates/quick.json").upload_from_string(json.dumps(spec))
+
+    def env(self) -> dict[str, str]:
+        """Return the environment of a process of this house."""
+        plain = {k: v for k, v in os.environ.items() if not k.startswith(("BATON_", "GOOGLE_", "PYTEST"))}
+        return {
+            **plain,
+            **self.environment,
+            "GOOGLE_CLOUD_PROJECT": PROJECT,
+            "BATON_BUCKET": BUCKET,
+            "BATON_DATA_BUCKET": DATA_BUCKET,
+            "BATON_PIPELINES_DIR": str(self.folder / "pipelines"),
+            **FAST,
+        }
+
+    def kill(self, name: str) -> None:
+        """kill -9."""
+        process = self.processes.pop(name)
+        process.kill()
+        process.wait(10)
+
+    def stop(self, name: str, timeout_s: float = 20) -> int:
+        """SIGTERM; return the exit code."""
+        process = self.processes.pop(name)
+        process.send_signal(signal.SIGTERM)
+        return process.wait(timeout_s)
+
+    def close(self) -> None:
+        """End everything: politely, so that the local cloud ends its jobs too."""
+        for name in [*WORKERS, LOCAL_CLOUD]:
+            process = self.processes.pop(name, None)
+            if process is None:
+                continue
+            process.terminate()
+            try:
+                process.wait(15)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait(5)
+
+    def log(self, name: str) -> str:
+        path = self.folder / f"{name}.log"
+        return path.read_text(errors="replace")[-4000:] if path.exists() else ""
+
+    def storage(self) -> Any:
+        from google.auth.credentials import AnonymousCredentials
+        from google.cloud import storage
+
+        address = self.environment["STORAGE_EMULATOR_HOST"]
+        return storage.Client(PROJECT, credentials=AnonymousCredentials(), client_options={"api_endpoint": address})
+
+    def record(self, run_id: str, stage: str) -> dict[str, Any] | None:
+        """Return a stage's record as the ledger has it, or None."""
+        from google.api_core.exceptions import NotFound
+
+        try:
+            content = self.storage().bucket(BUCKET).blob(f"runs/{run_id}/{stage}.json").download_as_bytes()
+        except NotFound:
+            return None
+        return dict(json.loads(content))
+
+    def state(self, run_id: str, stage: str) -> str:
+        record = self.record(run_id, stage)
+        return "" if record is None else str(record["state"])
+
+    def publish(self, topic: str, data: bytes, attributes: Mapping[str, str]) -> str:
+        import grpc
+        from google.pubsub_v1.services.publisher import PublisherClient
+        from google.pubsub_v1.services.publisher.transports import PublisherGrpcTransport
+
+        with grpc.insecure_channel(self.environment["PUBSUB_EMULATOR_HOST"]) as channel:
+            client = PublisherClient(transport=PublisherGrpcTransport(channel=channel))
+            request = {
+                "topic": f"projects/{PROJECT}/topics/{topic}",
+                "messages": [{"data": data, "attributes": dict(attributes)}],
+            }
+            return str(client.publish(request=request, timeout=20).message_ids[0])
+
+    def rest(self, path: str, key: str = "BATON_AIPLATFORM_ENDPOINT") -> dict[str, Any]:
+        """GET a REST path of the jobs service."""
+        import urllib.request
+
+        with urllib.request.urlopen(f"{self.environment[key]}{path}", timeout=20) as answer:
+            return dict(json.loads(answer.read() or b"{}"))
+
+    def _alive(self, name: str) -> bool:
+        process = self.processes[name]
+        assert process.poll() is None, f"{name} ended with {process.returncode}:\n{self.log(name)}"
+        return True
+
+    def _spawn(self, name: str, arguments: list[str]) -> None:
+        with (self.folder / f"{name}.log").open("ab") as log:
+            self.processes[name] = subprocess.Popen(
+                [sys.executable, "-m", *arguments],
+                cwd=ROOT,
+                env=self.env(),
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+
+
+@contextmanager
+def house(folder: Path, attempts: int = 2) -> Iterator[House]:
+    """A house that is closed at the end, whatever happens."""
+    built = House(folder, attempts)
+    try:
+        yield built
+    finally:
+        built.close()
