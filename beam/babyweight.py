@@ -27,7 +27,7 @@ from apache_beam.options.pipeline_options import (
 )
 
 from beam import births, logs, sources
-from beam.dataset import DatasetSpec, Target, clear_temporary
+from beam.dataset import DatasetSpec, Target, start_attempt
 from beam.errors import BadFlag, PreprocessError, from_runner
 from beam.preprocessing import PreprocessShards, PublishDataset, TemporaryWriters
 from beam.shards import Shard
@@ -114,7 +114,7 @@ def run(flags: Flags, options: PipelineOptions) -> Any:
     shards = sources.plan(flags.source, births.COLUMNS, workers=workers, project=project, limit=flags.limit)
     use_all_cores(options, len(shards))
     target = Target(flags.output, attempt=uuid.uuid4().hex)
-    clear_temporary(target)
+    start_attempt(target)
     pipeline = build(shards, target, dataset_spec(flags), options)
     result = pipeline.run()
     result.wait_until_finish()
@@ -181,12 +181,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         logger.info("preprocessing starts", extra=logs.fields("preprocess-started", source=flags.source))
         result = run(flags, options)
     except Exception as error:  # whatever a runner wraps it in, the last line must say what to mend
-        message = from_runner(error)
-        if message is None:
+        known = from_runner(error)
+        if known is None:
             logger.exception("the pipeline broke", extra=logs.fields("preprocess-broke"))
-            message = f"preprocessing of {flags.source!r} to {flags.output!r} broke: {error}; see the traceback above"
-        kind = type(error).__name__ if isinstance(error, PreprocessError) else "PreprocessError"
-        logger.error(message, extra=logs.fields("preprocess-failed", error=kind))
+            text = f"preprocessing of {flags.source!r} to {flags.output!r} broke: {error}; see the traceback above"
+            known = PreprocessError(text)
+        logger.error(str(known), extra=logs.fields("preprocess-failed", error=type(known).__name__))
         return EXIT_FAILED
     logger.info("dataset written", extra=logs.fields("preprocess-finished", output=flags.output, **_counts(result)))
     return EXIT_OK

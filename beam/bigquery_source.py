@@ -18,7 +18,7 @@ import numpy as np
 import pyarrow as pa
 
 from beam.errors import BadFlag, EmptySource, MissingColumns, SourceError, SourceNotFound
-from beam.shards import Batch, Columns, Shard
+from beam.shards import Batch, Columns, Shard, check_types
 
 if TYPE_CHECKING:
     from google.cloud.bigquery_storage_v1 import BigQueryReadClient
@@ -98,6 +98,7 @@ def plan(uri: str, columns: Columns, *, workers: int, project: str, limit: int |
         SourceNotFound: there is no such table.
         MissingColumns: the table lacks a column.
         EmptySource: the table has no row.
+        UnsupportedSource: a column holds lists or records.
         SourceError: the API refuses.
     """
     name = _NAME.fullmatch(uri)
@@ -109,6 +110,7 @@ def plan(uri: str, columns: Columns, *, workers: int, project: str, limit: int |
     if not session.streams:
         raise EmptySource(f"source {uri!r} is an empty table; load rows into it first")
     schema = bytes(session.arrow_schema.serialized_schema)
+    check_types(uri, pa.ipc.read_schema(pa.py_buffer(schema)), columns)
     names = sorted(stream.name for stream in session.streams)
     return [BigQueryShard(uri, stream, number, schema, limit) for number, stream in enumerate(names)]
 

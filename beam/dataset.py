@@ -107,16 +107,15 @@ def total(summaries: Iterable[ShardSummary]) -> Totals:
     )
 
 
-def clear_temporary(target: Target) -> None:
-    """Delete what earlier attempts left.
+def start_attempt(target: Target) -> None:
+    """Delete what earlier attempts left, and see that the directory can be written.
 
     Raises:
         OutputError: the directory cannot be written.
     """
     try:
         _delete_all(target.directory / TEMPORARY)
-        if target.directory.is_local:
-            Path(target.temporary.path).mkdir(parents=True)
+        (target.temporary / "started").write_bytes(b"")  # better told now than after an hour of reading
     except OSError as error:
         reason = str(error).splitlines()[0][:300]
         raise OutputError(

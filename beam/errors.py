@@ -52,12 +52,24 @@ class OutputError(PreprocessError):
     """The output directory cannot be written, or is not what this job left there."""
 
 
-_IN_TRACEBACK = re.compile(r"beam\.errors\.\w+: (?P<message>.+?)(?: \[while running .*)?$", re.MULTILINE)
+_KINDS = {
+    kind.__name__: kind
+    for kind in (
+        BadFlag,
+        SourceError,
+        SourceNotFound,
+        UnsupportedSource,
+        MissingColumns,
+        EmptySource,
+        NoGoodRows,
+        OutputError,
+    )
+}
+# Its own line of a traceback, "beam.errors.NoGoodRows: …", or after "RuntimeError: ", as the runner in one process has it.
+_IN_TEXT = re.compile(rf"\b(?P<kind>{'|'.join(_KINDS)}): (?P<message>.+?)(?: \[while running .*)?$", re.MULTILINE)
 
 
-def from_runner(error: BaseException) -> str | None:
-    """Return the message of the `PreprocessError` that a runner wrapped in its own exception; None if there is none."""
-    if isinstance(error, PreprocessError):
-        return str(error)
-    found = list(_IN_TRACEBACK.finditer(str(error)))
-    return found[-1]["message"] if found else None
+def from_runner(error: BaseException) -> PreprocessError | None:
+    """Return the `PreprocessError` that a runner wrapped in its own exception; None if there is none."""
+    found = list(_IN_TEXT.finditer(f"{type(error).__name__}: {error}"))
+    return _KINDS[found[-1]["kind"]](found[-1]["message"]) if found else None

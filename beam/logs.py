@@ -18,6 +18,8 @@ def configure(**bound: str) -> logging.Logger:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_JsonFormatter({"stage": STAGE} | bound))
     logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
+    # A DoFn's error is raised to us as well, and told once, with or without its traceback.
+    logging.getLogger("apache_beam.runners.common").setLevel(logging.CRITICAL)
     logger = logging.getLogger(LOGGER_NAME)
     logger.setLevel(logging.INFO)
     return logger

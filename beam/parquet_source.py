@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 
 from beam.errors import MissingColumns, UnsupportedSource
 from beam.filesystem import Location, locate
-from beam.shards import Batch, Columns, Shard
+from beam.shards import Batch, Columns, Shard, check_types
 
 SHARD_ROWS = 1024 * 1024  # row groups are joined up to this many rows; a larger row group is read in pieces
 
@@ -67,23 +67,24 @@ def plan(file: Location, columns: Columns, limit: int | None = None) -> tuple[li
         The shards (none for a file without a row) and the number of rows that they hold.
 
     Raises:
-        UnsupportedSource: the file is no Parquet file.
+        UnsupportedSource: the file is no Parquet file, or a column holds lists or records.
         MissingColumns: the file lacks a column.
     """
     try:
         with file.filesystem.open_input_file(file.path) as stream, pq.ParquetFile(stream) as parquet:
-            metadata, names = parquet.metadata, parquet.schema_arrow.names
+            metadata, schema = parquet.metadata, parquet.schema_arrow
     except pa.ArrowInvalid as error:
         reason = str(error).splitlines()[0][:200]
         raise UnsupportedSource(
             f"source {file.uri!r} is not a whole Parquet file ({reason}); upload it again"
         ) from error
-    missing = [name for name in columns if name not in names]
+    missing = [name for name in columns if name not in schema.names]
     if missing:
         raise MissingColumns(
-            f"source {file.uri!r} lacks the column(s) {', '.join(missing)}: it has {', '.join(names)[:200]}; "
+            f"source {file.uri!r} lacks the column(s) {', '.join(missing)}: it has {', '.join(schema.names)[:200]}; "
             "rename or add them"
         )
+    check_types(file.uri, schema, columns)
     sizes = [(group, metadata.row_group(group).num_rows) for group in range(metadata.num_row_groups)]
     left = metadata.num_rows if limit is None else min(limit, metadata.num_rows)
     shards, total = [], left

@@ -13,6 +13,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from beam import rejects
+from beam.errors import UnsupportedSource
 
 Columns = Mapping[str, pa.DataType]  # the columns that a pipeline needs, and the type that a text file's values have
 
@@ -35,6 +36,18 @@ class Batch:
     def input_rows(self) -> int:
         """Rows of the source that this batch stands for, the broken ones among them."""
         return len(self.rows) + len(self.broken)
+
+
+def check_types(source: str, schema: pa.Schema, columns: Columns) -> None:
+    """Refuse columns that hold lists or records: no rule could say what is wrong with such a value.
+
+    Raises:
+        UnsupportedSource: a column is nested.
+    """
+    for name in columns:
+        kind = schema.field(name).type
+        if pa.types.is_nested(kind):
+            raise UnsupportedSource(f"source {source!r} holds {kind} in the column {name}; give it one value a row")
 
 
 class Shard(ABC):  # not a Protocol: Beam checks elements against it with issubclass, which those refuse
