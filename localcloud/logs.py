@@ -30,3 +30,5 @@ def log_to_stderr(level: str = "INFO") -> None:
     handler.setFormatter(JsonLines())
     logging.basicConfig(level=level, handlers=[handler], force=True)
     logging.captureWarnings(True)
+    # uvicorn tells of every start and stop of a server, in words of its own; our ready lines say it once.
+    logging.getLogger("uvicorn").setLevel(logging.WARNING)

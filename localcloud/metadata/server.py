@@ -46,10 +46,7 @@ class MetadataServer:
         faults: Faults | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self._project = project
-        self._region = region
-        self._clock = clock
-        self._http = HttpServer(self._app, host=host, port=port)
+        self._http = HttpServer(MetadataApp(project, region, clock), host=host, port=port)
 
     async def start(self) -> int:
         """Serve; return the bound port.
@@ -63,7 +60,16 @@ class MetadataServer:
         """Stop serving."""
         await self._http.stop(grace_s)
 
-    async def _app(self, scope: Scope, receive: Receive, send: Send) -> None:
+
+class MetadataApp:
+    """The pages, as an ASGI app."""
+
+    def __init__(self, project: str, region: str, clock: Callable[[], float]) -> None:
+        self._project = project
+        self._region = region
+        self._clock = clock
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = {name.lower(): value for name, value in scope["headers"]}
         query = {name: values[-1] for name, values in parse_qs(scope["query_string"].decode("latin-1")).items()}
         status, content_type, text = self._answer(scope["method"], scope["path"], query, headers)
