@@ -141,7 +141,7 @@ class InstanceSchema:
 
     def _shape_problems(self, instances: Sequence[object], names: set[str]) -> list[Problem]:
         listed = ", ".join(sorted(names))
-        problems = []
+        problems: list[Problem] = []
         for index, instance in enumerate(instances):
             if len(problems) >= _MOST_PROBLEMS:
                 break
