@@ -1,7 +1,7 @@
 """Runs one part alone, as a process: `python -m localcloud.<part>`.
 
-The process locks its data directory, comes back on its old port after a restart, prints one ready line on stdout and
-stops cleanly on SIGTERM or SIGINT.
+The process locks its data directory, comes back on its old port after a restart, prints the variables that lead to
+it on stdout once it answers (`STORAGE_EMULATOR_HOST=http://127.0.0.1:4443`), and stops cleanly on SIGTERM or SIGINT.
 """
 
 import argparse
@@ -13,6 +13,7 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any, Protocol
 
+from localcloud import endpoints
 from localcloud.datadir import DataDirLock
 from localcloud.faults import FaultError, Faults
 from localcloud.logs import log_to_stderr
@@ -73,7 +74,8 @@ async def _run(name: str, options: argparse.Namespace, build: Callable[..., Serv
             port = await server.start()
             stack.push_async_callback(server.stop, STOP_GRACE_S)
             book.remember(name, port)
-            print(f"{name} ready on {options.host}:{port}", flush=True)  # noqa: T201  (the ready line)
+            for variable, value in endpoints.variables(name, options.host, port).items():
+                print(f"{variable}={value}", flush=True)  # noqa: T201  (the ready line, for scripts)
             await stopping.wait()
     return EXIT_OK
 
