@@ -50,7 +50,10 @@ class Method:
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """Which method a request means, and its path parameters, decoded. `media` is "upload", "resumable", "download" or ""."""
+    """Which method a request means, and its path parameters, decoded.
+
+    `media` says whose bytes are not JSON: "upload", "resumable", "download", "raw" (any body and any answer), or "".
+    """
 
     method_id: str
     path_params: dict[str, str]
@@ -162,7 +165,7 @@ class Discovery:
 
     def check_response(self, match: Match, body: object) -> None:
         """Raise ContractViolation when our own answer is not what the document promises."""
-        if match.method.response is None or match.media == "download":
+        if match.method.response is None or match.media in ("download", "raw"):
             return
         violations: list[Violation] = []
         self._book.check_body(match.method.response, body, violations, demand=False, is_response=True)
@@ -218,7 +221,8 @@ class Discovery:
         )
         self.methods[method.id] = method
         flat = raw.get("flatPath", raw["path"])
-        self._route(method, prefix + raw["path"], prefix + flat, "", (method.http_method,))
+        media = "raw" if method.response == "GoogleApiHttpBody" else ""
+        self._route(method, prefix + raw["path"], prefix + flat, media, (method.http_method,))
         if raw.get("useMediaDownloadService"):
             self._route(method, "/download" + prefix + raw["path"], "/download" + prefix + flat, "download", ("GET",))
         for kind, protocol in (upload or {}).get("protocols", {}).items():

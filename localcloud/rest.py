@@ -263,9 +263,16 @@ def _decode(raw: bytes) -> Any:
     if not raw.strip():
         return None
     try:
-        return json.loads(raw)
+        value = json.loads(raw, parse_constant=_refuse_constant)
+        if b"\\u" in raw:
+            json.dumps(value, ensure_ascii=False).encode()  # refuses half a surrogate pair, which no text can hold
+        return value
     except (ValueError, RecursionError) as error:
         raise ApiError(400, "INVALID_ARGUMENT", f"Invalid JSON payload received. {error}", "parseError") from error
+
+
+def _refuse_constant(text: str) -> None:
+    raise ValueError(f"Unexpected token: {text}")
 
 
 async def _chunks(receive: Receive) -> AsyncIterator[bytes]:
@@ -307,8 +314,9 @@ def _render(response: Response, query: Mapping[str, str]) -> None:
 
 def _dump(value: Any, *, pretty: bool = False) -> bytes:
     if pretty:
-        return json.dumps(value, ensure_ascii=False, indent=2).encode()
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
+        return json.dumps(value, ensure_ascii=False, indent=2).encode("utf-8", "replace")
+    # Half a surrogate pair (from a job's log) has no UTF-8; it must not cost the whole answer.
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
 
 
 def _json_response(status: int, value: dict[str, Any]) -> Response:

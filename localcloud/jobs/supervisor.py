@@ -1,0 +1,401 @@
+"""Runs processes for jobs and deployed models: queues them, starts each at most once, sees them end, finds them again.
+
+A run moves `queued → starting → running → ended`, and every step is in the store before it is taken. What the service
+finds after being killed, and what it does then:
+
+| record | on the disk | meaning | next |
+|---|---|---|---|
+| starting, running | an exit code | it ended while nobody looked | ended |
+| starting, running | a claim, its process lives | it runs | watched again |
+| starting, running | a claim, its process is gone | killed with its wrapper, or a reboot | started anew, 3 times |
+| starting | no claim | killed before or just after starting the wrapper | started; the claim decides between the two |
+
+Whoever owns a run (a job, a deployed model) listens: its own state changes in the same transaction as the run's.
+"""
+
+import asyncio
+import contextlib
+import logging
+import shutil
+import signal
+from collections import deque
+from collections.abc import Callable, Coroutine, Iterable
+from pathlib import Path
+from typing import Any, Protocol
+
+from localcloud.jobs import processes
+from localcloud.jobs.logs import LogFile
+from localcloud.jobs.names import Clock
+from localcloud.jobs.records import Outcome, Run
+from localcloud.jobs.store import Store
+
+KIND = "run"
+_CLAIM_WAIT_S = 1.0  # a claim is written microseconds after it is made; past this its writer was killed in between
+_CLAIM_POLL_S = 0.01
+_KILL_WAIT_S = 2.0  # after KILL only a process in uninterruptible sleep is left
+
+log = logging.getLogger(__name__)
+
+
+class Listener(Protocol):
+    """The owner's side. Called inside the transaction that changes the run."""
+
+    def run_started(self, run: Run) -> None:
+        """The process runs (again)."""
+
+    def run_ended(self, run: Run, outcome: Outcome) -> None:
+        """The run is over for good."""
+
+
+class Supervisor:
+    """All processes of one jobs service. Used from the event loop's thread only."""
+
+    def __init__(self, store: Store, directory: Path, clock: Clock, *, max_parallel: int, kill_grace_s: float) -> None:
+        self._store = store
+        self._directory = directory
+        self._clock = clock
+        self._max_parallel = max_parallel
+        self._kill_grace_s = kill_grace_s
+        self._listeners: dict[str, Listener] = {}
+        self._queue: deque[str] = deque()
+        self._watches: dict[str, processes.Watch] = {}
+        self._timers: dict[str, list[asyncio.TimerHandle]] = {}
+        self._slots: set[str] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._ended = asyncio.Event()
+        self._is_stopping = False
+
+    def listen(self, owner_kind: str, listener: Listener) -> None:
+        """Tell `listener` of runs whose id begins with `<owner_kind>-`."""
+        self._listeners[owner_kind] = listener
+
+    @property
+    def has_slot(self) -> bool:
+        """Whether a run submitted now would start at once."""
+        return not self._queue and len(self._slots) < self._max_parallel
+
+    def get(self, run_id: str) -> Run | None:
+        """Return a run's record."""
+        document = self._store.get(KIND, run_id)
+        return Run.of(document) if document else None
+
+    def open_logs(self) -> list[Path]:
+        """The log files that running processes write to."""
+        runs = (self.get(run_id) for run_id in self._watches)
+        return [Path(run.log) for run in runs if run is not None]
+
+    def submit(self, run: Run) -> None:
+        """Record a run; it starts in the next turn of the event loop, or when a slot is free.
+
+        Call it inside the transaction that records its owner: then both are known, or neither.
+        """
+        self._save(run)
+        self._soon(lambda: self._enqueue(run))
+
+    def cancel(self, run_id: str) -> None:
+        """Ask a run to end: TERM now, KILL after the grace; one not yet started never starts."""
+        run = self.get(run_id)
+        if run is None or run.phase == "ended" or run.is_cancelled:
+            return
+        run = run.but(is_cancelled=True)
+        self._save(run)
+        self._terminate(run)
+
+    def preempt(self, run_id: str) -> None:
+        """Kill a running run as a pre-empted machine would: it starts anew. Does nothing to one not running."""
+        run = self.get(run_id)
+        if run is not None and run.phase == "running":
+            processes.signal_group(run.pid, signal.SIGKILL)
+
+    def after(self, run_id: str, delay_s: float, action: Callable[[], None]) -> None:
+        """Do something later, unless the run has ended by then."""
+        timer = asyncio.get_running_loop().call_later(delay_s, action)
+        self._timers.setdefault(run_id, []).append(timer)
+
+    async def recover(self) -> None:
+        """Find again what an earlier service left behind. Call once, before anything is submitted."""
+        for document in self._store.documents(KIND):
+            run = Run.of(document)
+            if run.phase == "ended":
+                self._remove_place(run)
+                continue
+            if run.phase == "queued":
+                self._enqueue(run)
+            elif run.is_interrupted:
+                await self._resume_interrupted(run)
+            else:
+                await self._find(run)
+        self._pump()
+
+    async def stop(self, grace_s: float) -> None:
+        """End every process: TERM, after the grace KILL. What was cut off starts anew with the next service."""
+        self._is_stopping = True
+        live = [run for run in self._runs() if run.phase in ("starting", "running")]
+        with self._store.transaction():
+            for run in live:
+                self._save(run.but(is_interrupted=True))
+        for run in live:
+            processes.signal_group(run.pid, signal.SIGTERM)
+        if not await self._all_ended(grace_s):
+            for run in self._runs():
+                if run.phase == "running":
+                    processes.signal_group(run.pid, signal.SIGKILL)
+            await self._all_ended(_KILL_WAIT_S)
+        for timers in self._timers.values():
+            for timer in timers:
+                timer.cancel()
+        for watch in self._watches.values():
+            watch.close()
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=_KILL_WAIT_S)
+
+    # Starting
+
+    def _enqueue(self, run: Run) -> None:
+        delay_s = (run.not_before_us - self._clock()) / 1e6
+        if run.not_before_us and delay_s > 0:
+            self.after(run.run_id, delay_s, lambda: self._enqueue(run))
+        elif run.takes_slot:
+            self._queue.append(run.run_id)
+            self._pump()
+        else:
+            self._start(run.run_id)
+
+    def _pump(self) -> None:
+        """Start queued runs while there are slots."""
+        while self._queue and len(self._slots) < self._max_parallel and not self._is_stopping:
+            self._start(self._queue.popleft())
+
+    def _start(self, run_id: str) -> None:
+        run = self.get(run_id)
+        if run is None or run.phase != "queued" or self._is_stopping:
+            return
+        if run.is_cancelled:
+            self._finish(run, Outcome(None, "cancelled"))
+            return
+        if run.refusal:
+            self._finish(run, Outcome(None, "refused", run.refusal))
+            return
+        if run.takes_slot:
+            self._slots.add(run_id)
+        port = processes.free_port() if run.port_variable else 0
+        run = run.but(phase="starting", attempt=run.attempt + 1, port=port)
+        self._save(run)
+        self._spawn(run)
+
+    def _spawn(self, run: Run) -> None:
+        """Start the wrapper of the attempt on record; a wrapper already on its way makes this one give way."""
+        place = self.place(run)
+        argv, env = run.argv, run.env
+        if run.port_variable:
+            env = {**env, run.port_variable: str(run.port)}
+            argv = [part.replace(f"$({run.port_variable})", str(run.port)) for part in argv]
+        try:
+            pid = processes.start(
+                place,
+                argv=argv,
+                env=env,
+                directory=Path(run.directory) if run.directory else place / "tmp",
+                log=Path(run.log),
+                token=_token(run),
+            )
+        except (OSError, ValueError) as error:
+            self._finish(run, Outcome(None, "refused", f"the process could not be started: {error}"))
+            return
+        self._running(run, pid)
+
+    def _running(self, run: Run, pid: int) -> None:
+        """Put on record that the process runs, and watch it."""
+        run = run.but(phase="running", pid=pid, started_us=run.started_us or self._clock())
+        with self._store.transaction():
+            self._save(run)
+            self._listener(run).run_started(run)
+        self._watches[run.run_id] = processes.Watch(pid, self.place(run), lambda: self._exited(run.run_id, pid))
+        if run.timeout_s:
+            elapsed_s = (self._clock() - run.started_us) / 1e6
+            self.after(run.run_id, max(0.0, run.timeout_s - elapsed_s), lambda: self._expire(run.run_id))
+        if run.is_cancelled:
+            self._terminate(run)
+
+    # Ending
+
+    def _exited(self, run_id: str, pid: int) -> None:
+        self._watches.pop(run_id, None)
+        run = self.get(run_id)
+        if run is None or run.phase == "ended":
+            return
+        LogFile(Path(run.log)).mark(self._clock())
+        # What a job leaves behind dies with it, as in a container; the group's number is ours until we reap.
+        processes.signal_group(pid, signal.SIGKILL)
+        status = processes.reap(pid)
+        code = processes.exit_code(self.place(run))
+        if code is None and status is not None and status >= 0:
+            if status == processes.CLAIM_LOST and processes.claimant(self.place(run)) not in (None, pid):
+                self._spawn_task(self._find(run))
+                return
+            code = status  # the exit file could not be written (a full disk)
+        if code is None:
+            self._spawn_task(self._settle_lost(run))
+        else:
+            self._spawn_task(asyncio.to_thread(_sweep, _token(run)))
+            self._settle(run, code)
+
+    async def _settle_lost(self, run: Run) -> None:
+        """The wrapper died without a word: what it left must be gone before another attempt starts."""
+        await asyncio.to_thread(_sweep, _token(run))
+        present = self.get(run.run_id)
+        if present is not None and present.phase != "ended":
+            self._settle(present, processes.exit_code(self.place(present)))
+
+    def _settle(self, run: Run, code: int | None) -> None:
+        """Decide what an exit means: an end, or another attempt."""
+        if run.is_cancelled:
+            self._finish(run, Outcome(code, "cancelled"))
+        elif run.is_expired:
+            self._finish(run, Outcome(code, "expired"))
+        elif run.is_interrupted and code != 0:
+            self._slots.discard(run.run_id)
+            self._save(run.but(phase="queued", pid=0, is_interrupted=False))
+            self._ended.set()
+        elif code is not None:
+            self._finish(run, Outcome(code, "exited"))
+        elif run.losses >= run.max_losses:
+            self._finish(run, Outcome(None, "lost", f"its processes vanished {run.losses + 1} times"))
+        else:
+            self._retry(run)
+
+    def _retry(self, run: Run) -> None:
+        log.warning("run lost, starting anew", extra={"action": "run_lost", "run_id": run.run_id})
+        self._slots.discard(run.run_id)
+        run = run.but(phase="queued", pid=0, losses=run.losses + 1)
+        self._save(run)
+        self._soon(lambda: self._enqueue(run))
+
+    def _finish(self, run: Run, outcome: Outcome) -> None:
+        run = run.but(phase="ended", pid=0)
+        with self._store.transaction():
+            self._save(run)
+            self._listener(run).run_ended(run, outcome)
+        self._slots.discard(run.run_id)
+        for timer in self._timers.pop(run.run_id, ()):
+            timer.cancel()
+        self._ended.set()
+        self._remove_place(run)
+        self._soon(self._pump)
+
+    def _terminate(self, run: Run) -> None:
+        if run.phase == "queued":
+            with contextlib.suppress(ValueError):
+                self._queue.remove(run.run_id)
+            self._soon(lambda: self._start(run.run_id))  # sees the mark and finishes it
+        elif run.pid:
+            pid = run.pid
+            processes.signal_group(pid, signal.SIGTERM)
+            self.after(run.run_id, self._kill_grace_s, lambda: processes.signal_group(pid, signal.SIGKILL))
+
+    def _expire(self, run_id: str) -> None:
+        run = self.get(run_id)
+        if run is not None and run.phase == "running":
+            run = run.but(is_expired=True)
+            self._save(run)
+            self._terminate(run)
+
+    # Finding again
+
+    async def _find(self, run: Run) -> None:
+        """Carry on with a run of which only the record and its directory are known."""
+        place = self.place(run)
+        pid = await self._claimant(place)
+        run = self.get(run.run_id) or run  # it may have been cancelled while we waited
+        if run.takes_slot:
+            self._slots.add(run.run_id)
+        code = processes.exit_code(place)
+        if code is not None:
+            self._settle(run, code)
+        elif pid is None and run.is_cancelled and processes.void(place):
+            self._finish(run, Outcome(None, "cancelled"))
+        elif pid is None:
+            self._spawn(run)
+        elif processes.is_alive(pid, place):
+            self._running(run, pid)
+        else:
+            await self._settle_lost(run)
+
+    async def _resume_interrupted(self, run: Run) -> None:
+        """A service was stopped while this ran, and killed before it saw the end."""
+        place = self.place(run)
+        pid = await self._claimant(place)
+        if pid and processes.is_alive(pid, place):
+            processes.signal_group(pid, signal.SIGKILL)
+        await asyncio.to_thread(_sweep, _token(run))
+        processes.void(place)
+        code = processes.exit_code(place)
+        run = run.but(is_interrupted=False)
+        if code == 0 or run.is_cancelled:
+            self._settle(run, code)
+        else:
+            self._save(run.but(phase="queued", pid=0))
+            self._enqueue(run)
+
+    async def _claimant(self, place: Path) -> int | None:
+        deadline = asyncio.get_running_loop().time() + _CLAIM_WAIT_S
+        while True:
+            pid = processes.claimant(place)
+            if pid != 0 or asyncio.get_running_loop().time() > deadline:
+                return pid
+            await asyncio.sleep(_CLAIM_POLL_S)
+
+    # Small things
+
+    def place(self, run: Run) -> Path:
+        """The directory of a run's present attempt."""
+        return self._directory / run.run_id / str(run.attempt)
+
+    def _remove_place(self, run: Run) -> None:
+        place = self._directory / run.run_id
+        if place.exists():
+            self._spawn_task(asyncio.to_thread(shutil.rmtree, place, ignore_errors=True))
+
+    def _runs(self) -> Iterable[Run]:
+        return [Run.of(document) for document in self._store.documents(KIND)]
+
+    def _save(self, run: Run) -> None:
+        self._store.put(KIND, run.run_id, run.document())
+
+    def _listener(self, run: Run) -> Listener:
+        return self._listeners[run.run_id.partition("-")[0]]
+
+    def _soon(self, action: Callable[[], None]) -> None:
+        asyncio.get_running_loop().call_soon(action)
+
+    def _spawn_task(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._task_done)
+
+    def _task_done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            log.error("background work failed", exc_info=task.exception(), extra={"action": "task_failed"})
+
+    async def _all_ended(self, within_s: float) -> bool:
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + within_s
+        while self._watches:
+            self._ended.clear()
+            try:
+                await asyncio.wait_for(self._ended.wait(), deadline - loop.time())
+            except TimeoutError:
+                return not self._watches
+        return True
+
+
+def _token(run: Run) -> str:
+    """What marks the processes of one attempt; the random part of a job's id is in the run id."""
+    return f"{run.run_id}.{run.attempt}"
+
+
+def _sweep(token: str) -> None:
+    killed = processes.kill_strays(token)
+    if killed:
+        log.info("killed strays", extra={"action": "strays_killed", "token": token, "count": killed})
