@@ -168,7 +168,8 @@ def _parse_fast(block: bytes, header: Sequence[str], columns: Columns) -> pa.Rec
         table = pacsv.read_csv(
             pa.BufferReader(block),
             pacsv.ReadOptions(column_names=list(header), block_size=1 << 20),
-            pacsv.ParseOptions(ignore_empty_lines=False),
+            # An empty line would otherwise be a row of nulls; so it is one row less than there are lines.
+            pacsv.ParseOptions(ignore_empty_lines=True),
             pacsv.ConvertOptions(
                 include_columns=list(columns),
                 column_types=dict(columns),

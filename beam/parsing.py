@@ -18,7 +18,7 @@ TRUE_TEXTS = ("1", "true", "True", "TRUE")
 FALSE_TEXTS = ("0", "false", "False", "FALSE")
 MISSING_TEXTS = ("",)
 
-_NUMBER = re.compile(r"[ \t]*(-?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?)[ \t]*")
+_NUMBER = re.compile(r"[ \t]*([+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?)[ \t]*")
 _BOOLEANS = dict.fromkeys(TRUE_TEXTS, True) | dict.fromkeys(FALSE_TEXTS, False)
 _Value = TypeVar("_Value", float, bool)
 
