@@ -1,0 +1,48 @@
+"""The `baton` command: also `python -m baton`."""
+
+import sys
+from collections.abc import Sequence
+
+from baton.errors import EXIT_INTERRUPTED, EXIT_OK, BatonError
+
+
+def main() -> None:
+    """Run the command line and exit with one of the codes of `baton.errors`."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run one command; return its exit code. Whatever goes wrong is said on stderr."""
+    import click
+
+    from baton.cli import baton
+
+    try:
+        # Not standalone: click would report Ctrl-C as exit code 1, and know nothing of our errors.
+        code = baton.main(list(arguments), prog_name="baton", standalone_mode=False)
+    except click.ClickException as fault:
+        fault.show()
+        return fault.exit_code
+    except BatonError as fault:
+        return _report(fault)
+    except (click.Abort, KeyboardInterrupt):
+        sys.stderr.write("interrupted\n")
+        return EXIT_INTERRUPTED
+    return code if isinstance(code, int) else EXIT_OK
+
+
+def _report(fault: BatonError) -> int:
+    """Say on stderr what is wrong and what to do about it."""
+    from rich.console import Console
+
+    from baton.render import plain
+
+    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    console.print(f"[bold red]baton:[/] {plain(fault.message)}")
+    if fault.mend:
+        console.print(f"[bold]mend:[/]  {plain(fault.mend)}")
+    return fault.exit_code
+
+
+if __name__ == "__main__":
+    main()

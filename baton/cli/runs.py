@@ -1,0 +1,144 @@
+"""`baton runs`: list them, show one, watch one."""
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import click
+from rich.table import Table
+
+from baton.cli.common import answers, examples, json_option, print_json, remarks
+from baton.errors import EXIT_FAILED, EXIT_OK
+from baton.render import plain, seconds
+
+if TYPE_CHECKING:
+    from baton.client import Client
+    from baton.runs import Run
+
+RUN_SHAPE = (
+    "{id, pipeline, state: waiting|running|succeeded|failed|cancelled, started, ended, params, metrics, endpoint, "
+    "failure: {stage, reason, message, mend, log_tail}, stages: [{name, state, outcome, attempt, phase, job: {id, name, "
+    "kind, state, location}, source, result, failure, triggered, started, ended, history: [{time, state, attempt, phase, "
+    "job_id, by, note}]}]}"
+)
+_STYLES = {"succeeded": "green", "failed": "bold red", "cancelled": "yellow", "running": "bold", "waiting": "dim"}
+
+
+@click.group(
+    invoke_without_command=True,
+    epilog=examples("baton runs", "baton runs show RUN", "baton runs watch RUN", json_shape=f"[{RUN_SHAPE}, …]"),
+)
+@click.option(
+    "--limit", type=click.IntRange(1, 1000), default=20, show_default=True, help="How many, the newest first."
+)
+@json_option
+@click.pass_context
+def runs(context: click.Context, limit: int, as_json: bool) -> None:
+    """List the runs, the newest first."""
+    if context.invoked_subcommand is not None:
+        return
+    from baton.client import Client
+
+    found = Client().runs(limit)
+    if as_json:
+        print_json([run.to_json() for run in found])
+        return
+    if not found:
+        remarks().print("no runs yet; start one: baton upload samples/natality_2022.csv --wait")
+        return
+    answers().print(_list(found, datetime.now(UTC)))
+
+
+@runs.command(epilog=examples("baton runs show births-2022-1f0c3a", json_shape=RUN_SHAPE))
+@click.argument("run_id", metavar="RUN")
+@json_option
+def show(run_id: str, as_json: bool) -> None:
+    """Show one run: its stages, jobs, results, failures, and where its time went."""
+    from baton.client import Client
+
+    run = Client().run(run_id)
+    if as_json:
+        print_json(run.to_json())
+        return
+    console = answers()
+    for part in run_details(run, datetime.now(UTC)):
+        console.print(part, soft_wrap=isinstance(part, str))
+
+
+@runs.command(
+    epilog=examples("baton runs watch births-2022-1f0c3a --timeout 600", json_shape=f"at the end {RUN_SHAPE}")
+)
+@click.argument("run_id", metavar="RUN")
+@click.option("--timeout", type=float, metavar="SECONDS", help="How long at most.")
+@json_option
+def watch(run_id: str, timeout: float | None, as_json: bool) -> None:
+    """Watch a run to its end; exit 1 if it does not succeed."""
+    from baton.client import Client
+
+    has_succeeded = watch_to_end(Client(), run_id, timeout, as_json)
+    click.get_current_context().exit(EXIT_OK if has_succeeded else EXIT_FAILED)
+
+
+def watch_to_end(client: "Client", run_id: str, timeout_s: float | None, as_json: bool) -> bool:
+    """Show the run's progress until it has ended, then what came of it; return whether it succeeded."""
+    from baton.runs import RunState
+    from baton.watching import Watch
+
+    # Progress is no answer: with --json it goes to stderr, so that stdout holds the one document.
+    console = remarks() if as_json else answers()
+    (run,) = Watch(client, [("run", run_id)], console).until_end(timeout_s)
+    if as_json:
+        print_json(run.to_json())
+    else:
+        for part in outcome(run):
+            console.print(part, soft_wrap=True)
+    return run.state is RunState.SUCCEEDED
+
+
+def outcome(run: "Run") -> list[str]:
+    """Return how a run ended: metrics and endpoint, or cause, log tail and mend."""
+    if run.failure:
+        failure = run.failure
+        lines = [f"[bold red]{failure['stage']} failed[/] ({plain(failure['reason'])}): {plain(failure['message'])}"]
+        lines += [f"  [dim]{plain(line)}[/]" for line in failure.get("log_tail", [])]
+        return [*lines, f"[bold]mend:[/] {plain(failure['mend'])}"]
+    lines = [f"metrics   {plain(metrics_text(run.metrics))}"] if run.metrics else []
+    return lines + ([f"endpoint  {plain(run.endpoint)}"] if run.endpoint else [])
+
+
+def metrics_text(metrics: dict[str, Any]) -> str:
+    """Return figures on one line: `rmse_lb 1.03, train_examples 28000`."""
+    return ", ".join(
+        f"{name} {value:,}" if isinstance(value, int) else f"{name} {value:.4g}" for name, value in metrics.items()
+    )
+
+
+def run_details(run: "Run", now: datetime) -> list[Any]:
+    """Return everything about a run, for a console."""
+    from baton.tables import stage_table, time_table
+
+    style = _STYLES[run.state.value]
+    head = f"[underline]{plain(run.id)}[/]  {plain(run.pipeline)}  [{style}]{run.state.value}[/]"
+    started = f"  {run.started.astimezone():%Y-%m-%d %H:%M:%S}" if run.started else ""
+    params = ", ".join(f"{key}={value}" for key, value in run.params.items())
+    parts: list[Any] = [f"{head}{started}  {seconds(run.elapsed_s(now))}"]
+    if params:
+        parts.append(f"[dim]params  {plain(params)}[/]")
+    return [*parts, "", stage_table(run, now), "", *outcome(run), "", time_table([("", run)], now)]
+
+
+def _list(found: "list[Run]", now: datetime) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for name in ("run", "pipeline", "state", "stage", "started", "took"):
+        table.add_column(name, no_wrap=name != "state")
+    for run in found:
+        current = next((s for s in reversed(run.stages) if s.has_begun), None)
+        started = f"{run.started.astimezone():%Y-%m-%d %H:%M:%S}" if run.started else ""
+        table.add_row(
+            run.id,
+            run.pipeline,
+            f"[{_STYLES[run.state.value]}]{run.state.value}[/]",
+            current.name if current else "",
+            started,
+            seconds(run.elapsed_s(now)),
+        )
+    return table

@@ -1,0 +1,113 @@
+"""The part of `baton doctor` that asks the services: buckets, queues, notification, templates, dead letters."""
+
+from collections.abc import Callable, Iterator
+
+from google.api_core import exceptions as google_errors
+
+from baton import deadletters, setup
+from baton.connections import KNOWN_FAULTS, Connections, explained
+from baton.doctor import Finding, Verdict
+from baton.errors import BatonError
+from baton.profile import Profile
+from messages.topics import DATA_READY, SUBSCRIPTIONS, TOPICS, topic_path
+
+_CREATE = "create it with `baton setup`"
+_SHOWN = 3
+
+
+def resources(profile: Profile) -> Iterator[Finding]:
+    """Yield what is well and what is missing or different among the resources."""
+    connections = Connections(profile)
+    checks: list[tuple[str, Callable[[], Iterator[Finding]]]] = [
+        (f"gs://{profile.bucket}", lambda: _bucket(connections, profile.bucket)),
+        (f"gs://{profile.data_bucket}", lambda: _bucket(connections, profile.data_bucket)),
+        *((f"topic {name}", lambda name=name: _topic(connections, name)) for name in TOPICS),
+        *((f"subscription {name}", lambda name=name: _subscription(connections, name)) for name in SUBSCRIPTIONS),
+        (f"notification of gs://{profile.data_bucket}", lambda: _notification(connections)),
+        ("templates", lambda: _templates(connections)),
+        ("dead letters", lambda: _dead_letters(connections)),
+    ]
+    for place, check in checks:
+        try:
+            yield from check()
+        except KNOWN_FAULTS as fault:
+            told = explained(fault)
+            yield Finding(Verdict.PROBLEM, told.message, place, told.mend)
+        except BatonError as fault:
+            yield Finding(Verdict.PROBLEM, fault.message, place, fault.mend)
+
+
+def _bucket(connections: Connections, name: str) -> Iterator[Finding]:
+    if connections.storage.lookup_bucket(name) is None:
+        yield Finding(Verdict.PROBLEM, "bucket is missing", f"gs://{name}", _CREATE)
+    else:
+        yield Finding(Verdict.OK, "bucket", f"gs://{name}")
+
+
+def _topic(connections: Connections, name: str) -> Iterator[Finding]:
+    try:
+        connections.topics.get_topic(topic=topic_path(connections.profile.project, name))
+    except google_errors.NotFound:
+        yield Finding(Verdict.PROBLEM, "topic is missing", name, _CREATE)
+    else:
+        yield Finding(Verdict.OK, "topic", name)
+
+
+def _subscription(connections: Connections, name: str) -> Iterator[Finding]:
+    wanted = setup.wanted_subscription(connections.profile.project, name)
+    try:
+        found = connections.subscriber.get_subscription(subscription=wanted["name"])
+    except google_errors.NotFound:
+        yield Finding(Verdict.PROBLEM, "subscription is missing: what is published to its topic is lost", name, _CREATE)
+        return
+    differences = setup.subscription_differences(wanted, found)
+    if differences:
+        mend = f"update it, or delete it and run `baton setup` (messages in {name} are lost)"
+        yield Finding(Verdict.PROBLEM, "subscription differs: " + "; ".join(differences), name, mend)
+    else:
+        yield Finding(Verdict.OK, f"subscription to {SUBSCRIPTIONS[name]}", name)
+
+
+def _notification(connections: Connections) -> Iterator[Finding]:
+    profile = connections.profile
+    place = f"gs://{profile.data_bucket}"
+    ours = [
+        found
+        for found in connections.storage.bucket(profile.data_bucket).list_notifications()
+        if found.topic_name == DATA_READY and found.topic_project == profile.project
+    ]
+    if not ours:
+        yield Finding(Verdict.PROBLEM, f"no notification to {DATA_READY}: uploads start no runs", place, _CREATE)
+        return
+    differences = setup.notification_differences(ours[0])
+    if differences:
+        mend = "delete it and run `baton setup`"
+        yield Finding(Verdict.PROBLEM, "notification differs: " + "; ".join(differences), place, mend)
+    else:
+        yield Finding(Verdict.OK, f"notification to {DATA_READY}", place)
+
+
+def _templates(connections: Connections) -> Iterator[Finding]:
+    for blob, content, name in setup.wanted_templates(connections):
+        try:
+            there = blob.download_as_bytes(checksum=None)
+        except google_errors.NotFound:
+            yield Finding(Verdict.PROBLEM, "flex template is missing", name, "upload it with `baton setup`")
+            continue
+        if there == content:
+            yield Finding(Verdict.OK, "flex template", name)
+        else:
+            yield Finding(
+                Verdict.NOTE, "flex template differs from the file here", name, "upload it with `baton setup`"
+            )
+
+
+def _dead_letters(connections: Connections) -> Iterator[Finding]:
+    letters = deadletters.peek(connections.subscriber, connections.profile.project)
+    if not letters:
+        yield Finding(Verdict.OK, "no dead letters", "dead-letter-inbox")
+    for letter in letters[:_SHOWN]:
+        what = f"dead letter of {letter.topic or 'an unknown topic'}: {letter.reason}"
+        yield Finding(Verdict.NOTE, what, f"message {letter.message_id}", "mend the cause and publish again")
+    if len(letters) > _SHOWN:
+        yield Finding(Verdict.NOTE, f"and {len(letters) - _SHOWN} dead letters more", "dead-letter-inbox")

@@ -1,0 +1,228 @@
+"""The house on this machine: the local cloud and the workers, as children of one `baton up` or `baton demo`.
+
+Two locks of the kernel's guard the data directory: `up.lock` is ours, `children.lock` is held by every child too. So a
+second `baton up` can tell a living one from a killed one whose children are just ending.
+"""
+
+import fcntl
+import os
+import signal
+import time
+from pathlib import Path
+from types import FrameType, TracebackType
+from typing import IO
+
+from baton.errors import BatonError, InUse
+from baton.logbook import LogBook
+from baton.processes import Child, Command, Supervisor, python
+from baton.profile import ENDPOINTS, Profile, find_root, local_profile, read_endpoints
+
+CLOUD = "cloud"
+WORKERS = ("preprocess", "train", "deploy")
+LOGS = "logs"
+IMAGES_VARIABLE = "BATON_IMAGES"
+START_TIMEOUT_S = 60.0
+_ENDING_TIMEOUT_S = 45.0  # what children of a killed `baton up` may take to end
+_TOO_OFTEN = 5
+_POLL_S = 0.02
+_TAIL_LINES = 15
+
+
+class House:
+    """Starts the local cloud on entering, the workers when told to, and ends everything on leaving.
+
+    Args:
+        home: the data directory, `.baton`.
+        book: where the processes' lines go.
+        ports: as `python -m localcloud --ports` takes them; "" lets it choose.
+    """
+
+    def __init__(self, home: Path, book: LogBook, ports: str = "") -> None:
+        self.home = home
+        self._book = book
+        self._ports = ports
+        self._locks: list[IO[str]] = []
+        self._supervisor: Supervisor | None = None
+        self._profile: Profile | None = None
+
+    @property
+    def profile(self) -> Profile:
+        assert self._profile is not None  # set on entering
+        return self._profile
+
+    def __enter__(self) -> "House":
+        """Start the local cloud and return when it answers.
+
+        Raises:
+            InUse: another `baton up` has this data directory.
+            BatonError: the local cloud does not start; with its last words.
+        """
+        try:
+            self.home.mkdir(parents=True, exist_ok=True)
+            self._locks.append(lock_up(self.home))
+            children = lock_children(self.home)
+            self._locks.append(children)
+            self._supervisor = Supervisor(self._book, inherit=(children.fileno(),))
+            self._start_cloud(self._supervisor)
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def __exit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the workers, then the local cloud; a second Ctrl-C kills them."""
+        try:
+            if self._supervisor is not None:
+                self._supervisor.stop()
+        except KeyboardInterrupt:
+            assert self._supervisor is not None  # it was, above
+            self._supervisor.kill()
+        finally:
+            self._supervisor = None
+            for lock in reversed(self._locks):
+                lock.close()
+            self._locks.clear()
+
+    def start_workers(self) -> None:
+        """Start the three workers."""
+        assert self._supervisor is not None  # set on entering
+        environment = self.profile.environment(os.environ)
+        commands = [Command(name, python("-m", f"workers.{name}"), environment, _directory()) for name in WORKERS]
+        self._supervisor.start(commands)
+
+    def check(self) -> None:
+        """Say if a process cannot be kept running.
+
+        Raises:
+            BatonError: it has died again and again; with its last words.
+        """
+        for child in self._supervisor.children if self._supervisor is not None else []:
+            if child.quick_deaths >= _TOO_OFTEN:
+                raise BatonError(
+                    f"{child.name} has died {child.quick_deaths} times in a row:\n{self._last_words(child)}",
+                    f"its whole log is {self._book.path(child.name)}",
+                )
+
+    def _start_cloud(self, supervisor: Supervisor) -> None:
+        endpoints = self.home / ENDPOINTS
+        before = endpoints.stat().st_mtime_ns if endpoints.exists() else 0
+        argv = python("-m", "localcloud", "--data-dir", endpoints.parent.resolve(), "--images", images_file(self.home))
+        if self._ports:
+            argv += ["--ports", self._ports]
+        (child,) = supervisor.start([Command(CLOUD, argv, dict(os.environ), _directory())])
+        self._profile = self._wait_for_cloud(child, endpoints, before)
+
+    def _wait_for_cloud(self, child: Child, endpoints: Path, before: int) -> Profile:
+        deadline = time.monotonic() + START_TIMEOUT_S
+        while time.monotonic() < deadline:
+            if child.quick_deaths:
+                raise BatonError(
+                    f"the local cloud does not start:\n{self._last_words(child)}",
+                    f"its whole log is {self._book.path(CLOUD)}",
+                )
+            # The file may be an earlier start's, and its ports somebody else's by now: only one written since counts.
+            if endpoints.exists() and endpoints.stat().st_mtime_ns != before:
+                profile = local_profile(os.environ, self.home, read_endpoints(endpoints))
+                if not profile.silent_addresses():
+                    return profile
+            time.sleep(_POLL_S)
+        raise BatonError(
+            f"the local cloud has not answered within {START_TIMEOUT_S:g} s:\n{self._last_words(child)}",
+            f"its whole log is {self._book.path(CLOUD)}",
+        )
+
+    def _last_words(self, child: Child) -> str:
+        return "\n".join(f"  {line}" for line in list(child.tail)[-_TAIL_LINES:]) or "  (it wrote nothing)"
+
+
+def lock_up(home: Path) -> IO[str]:
+    """Take the lock that says: a `baton up` lives here.
+
+    Raises:
+        InUse: one does.
+    """
+    file = (home / "up.lock").open("a+", encoding="utf-8")
+    if not _try_lock(file):
+        file.seek(0)
+        holder = file.read().strip() or "unknown"
+        file.close()
+        raise InUse(
+            f"a local cloud runs in {home} already (process {holder})",
+            f"use it as it is (`baton runs`), or end it with Ctrl-C there or `kill {holder}`; "
+            "another one needs another --data-dir",
+        )
+    file.truncate(0)
+    file.write(str(os.getpid()))
+    file.flush()
+    return file
+
+
+def is_up(home: Path) -> bool:
+    """Tell whether a `baton up` lives in this data directory."""
+    path = home / "up.lock"
+    if not path.exists():
+        return False
+    with path.open("a+", encoding="utf-8") as file:
+        return not _try_lock(file)
+
+
+def lock_children(home: Path, timeout_s: float = _ENDING_TIMEOUT_S) -> IO[str]:
+    """Take the lock that every child holds, waiting for those of a killed `baton up` to end.
+
+    Raises:
+        InUse: some do not end.
+    """
+    file = (home / "children.lock").open("a+", encoding="utf-8")
+    deadline = time.monotonic() + timeout_s
+    while not _try_lock(file):
+        if time.monotonic() > deadline:
+            file.close()
+            raise InUse(
+                f"processes of an earlier `baton up` in {home} have not ended after {timeout_s:g} s",
+                "end them by hand: `ps -ef | grep -e localcloud -e workers` shows them",
+            )
+        time.sleep(_POLL_S)
+    return file
+
+
+def images_file(home: Path) -> Path:
+    """Return the table that says which local command stands for which container image.
+
+    Raises:
+        BatonError: there is none.
+    """
+    if given := os.environ.get(IMAGES_VARIABLE):
+        path = Path(given)
+    else:
+        path = (find_root(home) or Path.cwd()) / "deploy" / "images.toml"
+    if not path.is_file():
+        raise BatonError(f"{path} is not there", f"run this in Baton's folder, or set {IMAGES_VARIABLE}")
+    return path.resolve()
+
+
+def interrupt_on_signals() -> None:
+    """Have SIGTERM and a closed terminal do what Ctrl-C does: unwind, so that everything is ended in order."""
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _interrupt)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+def _try_lock(file: IO[str]) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _directory() -> Path:
+    """Children run in Baton's source tree, so that `python -m workers.train` is found even where it is not installed."""
+    return Path(__file__).resolve().parents[1]
