@@ -1,0 +1,94 @@
+"""`python -m localcloud.pubsub`: the broker alone, in the foreground, until SIGINT or SIGTERM."""
+
+import argparse
+import asyncio
+import json
+import logging
+import signal
+import sys
+from pathlib import Path
+
+from localcloud.pubsub.server import PubSubServer
+
+EXIT_CANNOT_START = 3
+
+_EPILOG = """examples:
+  python -m localcloud.pubsub --data-dir .baton/pubsub
+  python -m localcloud.pubsub --port 8085 --data-dir /tmp/pubsub --durability memory
+then, in another shell:
+  export PUBSUB_EMULATOR_HOST=127.0.0.1:8085
+"""
+
+
+class JsonLines(logging.Formatter):
+    """One JSON object per record, extra fields included."""
+
+    _STANDARD = frozenset(vars(logging.makeLogRecord({})))
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The record as one line."""
+        line = {
+            "time": self.formatTime(record, "%Y-%m-%dT%H:%M:%S%z"),
+            "level": record.levelname,
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        line |= {key: value for key, value in vars(record).items() if key not in self._STANDARD}
+        if record.exc_info:
+            line["traceback"] = self.formatException(record.exc_info)
+        return json.dumps(line, default=str)
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    found = argparse.ArgumentParser(
+        prog="python -m localcloud.pubsub",
+        description=__doc__,
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    found.add_argument("--host", default="127.0.0.1", help="address to bind (default: %(default)s)")
+    found.add_argument(
+        "--port", type=int, default=0, help="port; 0 picks a free one and keeps it (default: %(default)s)"
+    )
+    found.add_argument("--data-dir", type=Path, required=True, help="folder which keeps the messages")
+    found.add_argument(
+        "--durability",
+        choices=("full", "normal", "memory"),
+        default="full",
+        help="full: a publish is answered once the disk has it; normal: survives a killed process but maybe not a "
+        "power cut; memory: keeps nothing (default: %(default)s)",
+    )
+    return found
+
+
+async def serve(arguments: argparse.Namespace) -> int:
+    """Run until a signal; answers the exit code."""
+    server = PubSubServer(
+        data_dir=arguments.data_dir, host=arguments.host, port=arguments.port, durability=arguments.durability
+    )
+    stopped = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, stopped.set)
+    try:
+        port = await server.start()
+    except RuntimeError as error:
+        logging.getLogger(__name__).error("cannot start", extra={"action": "cannot_start", "error": str(error)})
+        return EXIT_CANNOT_START
+    print(f"PUBSUB_EMULATOR_HOST={arguments.host}:{port}", flush=True)  # noqa: T201 - the answer, for scripts
+    await stopped.wait()
+    await server.stop()
+    return 0
+
+
+def main() -> None:
+    """Set up logging and serve."""
+    arguments = parser().parse_args()
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(JsonLines())
+    logging.basicConfig(level=logging.INFO, handlers=[handler])
+    sys.exit(asyncio.run(serve(arguments)))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,140 @@
+"""`google.pubsub.v1.Publisher`: topics and publishing."""
+
+from typing import Any
+
+from localcloud.pubsub import names, pages, validation, wire
+from localcloud.pubsub.broker import Broker
+from localcloud.pubsub.errors import AlreadyExists, Unimplemented
+from localcloud.pubsub.masks import merge
+from localcloud.pubsub.rpc import Methods
+from localcloud.pubsub.topic import Topic
+
+_PUBLISH_RESPONSE = wire.message_class("PublishResponse")
+_LIST_TOPICS = wire.message_class("ListTopicsResponse")
+_LIST_SUBSCRIPTIONS = wire.message_class("ListTopicSubscriptionsResponse")
+_UPDATABLE = frozenset(
+    (
+        "labels",
+        "message_storage_policy",
+        "message_retention_duration",
+        "schema_settings",
+        "kms_key_name",
+        "tags",
+        "ingestion_data_source_settings",
+        "message_transforms",
+    )
+)
+_NOT_OFFERED = ("ingestion_data_source_settings", "message_transforms")
+SAVE_TOPIC = "INSERT OR REPLACE INTO topics VALUES (?, ?, ?, ?)"
+
+
+class PublisherService:
+    """The Publisher's methods over one broker."""
+
+    def __init__(self, broker: Broker) -> None:
+        self._broker = broker
+
+    def methods(self) -> Methods:
+        """The service, ready to be added to a server."""
+        methods = Methods("google.pubsub.v1.Publisher")
+        methods.unary("CreateTopic", "Topic", self.create_topic)
+        methods.unary("UpdateTopic", "UpdateTopicRequest", self.update_topic)
+        methods.unary("Publish", "PublishRequest", self.publish)
+        methods.unary("GetTopic", "GetTopicRequest", self.get_topic)
+        methods.unary("ListTopics", "ListTopicsRequest", self.list_topics)
+        methods.unary("ListTopicSubscriptions", "ListTopicSubscriptionsRequest", self.list_topic_subscriptions)
+        methods.unary("DeleteTopic", "DeleteTopicRequest", self.delete_topic)
+        return methods
+
+    async def create_topic(self, request: Any, context: Any) -> Any:
+        """Create a topic."""
+        self._check(request)
+        if request.name in self._broker.topics:
+            raise AlreadyExists(f"topic {request.name} exists already (resource={request.name.rpartition('/')[2]}).")
+        config = wire.Topic()
+        config.CopyFrom(request)
+        config.ClearField("state")
+        config.ClearField("satisfies_pzs")
+        topic = self._broker.add_topic(self._broker.take_number(), config)
+        self._save(topic)
+        try:
+            await self._broker.store.settle()
+        except BaseException:
+            self._broker.remove_topic(topic)
+            self._broker.forget_topic(topic)
+            raise
+        return config
+
+    def _check(self, config: Any) -> None:
+        validation.topic(config)
+        for field in _NOT_OFFERED:
+            if _is_set(config, field):
+                raise Unimplemented(f"{config.name}: {field} is not offered by this local Pub/Sub; leave it out.")
+
+    def _save(self, topic: Topic) -> None:
+        row = (topic.no, topic.config.name, topic.config.SerializeToString(), int(topic.is_deleted))
+        self._broker.store.write(SAVE_TOPIC, [row])
+
+    async def update_topic(self, request: Any, context: Any) -> Any:
+        """Change the fields named by the mask."""
+        topic = self._broker.topic(request.topic.name)
+        changed = merge(topic.config, request.topic, request.update_mask.paths, _UPDATABLE)
+        self._check(changed)
+        before = topic.config
+        topic.configure(changed)
+        self._save(topic)
+        try:
+            await self._broker.store.settle()
+        except BaseException:
+            topic.configure(before)
+            raise
+        return changed
+
+    async def publish(self, request: Any, context: Any) -> Any:
+        """Keep messages; answered once they are on disk."""
+        topic = self._broker.topics.get(request.topic)
+        if topic is None:
+            topic = self._broker.topic(names.check(request.topic, "topics", "topic"))
+        validation.publish_request(request)
+        ids = self._broker.append(topic, request.messages)
+        await self._broker.store.settle()
+        return _PUBLISH_RESPONSE(message_ids=ids)
+
+    async def get_topic(self, request: Any, context: Any) -> Any:
+        """One topic's configuration."""
+        return self._broker.topic(names.check(request.topic, "topics", "topic")).config
+
+    async def list_topics(self, request: Any, context: Any) -> Any:
+        """A project's topics, by name."""
+        prefix = names.check_project(request.project) + "/topics/"
+        broker = self._broker
+        found, token = pages.page(
+            request.page_size,
+            request.page_token,
+            lambda after, count: broker.names_after(broker.topic_names, prefix, after, count),
+        )
+        return _LIST_TOPICS(topics=[broker.topics[name].config for name in found], next_page_token=token)
+
+    async def list_topic_subscriptions(self, request: Any, context: Any) -> Any:
+        """Names of the subscriptions attached to a topic."""
+        topic = self._broker.topic(names.check(request.topic, "topics", "topic"))
+        found, token = pages.page(request.page_size, request.page_token, pages.of_list(list(topic.subscriptions)))
+        return _LIST_SUBSCRIPTIONS(subscriptions=found, next_page_token=token)
+
+    async def delete_topic(self, request: Any, context: Any) -> Any:
+        """Delete a topic; its subscriptions keep their backlog and read `_deleted-topic_` from now on."""
+        topic = self._broker.topic(names.check(request.topic, "topics", "topic"))
+        self._broker.remove_topic(topic)
+        self._save(topic)
+        if not topic.subscriptions:
+            self._broker.drop_topic(topic)
+        for subscription in topic.subscriptions.values():
+            subscription.config.topic = names.DELETED_TOPIC
+            self._broker.save_subscription(subscription)
+        await self._broker.store.settle()
+        return wire.Empty()
+
+
+def _is_set(config: Any, field: str) -> bool:
+    value = getattr(config, field)
+    return bool(value) if hasattr(value, "__len__") else bool(config.HasField(field))

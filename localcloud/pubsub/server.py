@@ -1,0 +1,144 @@
+"""Wiring: the store, the broker, the gRPC server, start and stop."""
+
+import asyncio
+import json
+import logging
+import os
+from pathlib import Path
+
+import grpc
+
+from localcloud.pubsub import names, wire
+from localcloud.pubsub.broker import Broker
+from localcloud.pubsub.clock import Clock, SystemClock
+from localcloud.pubsub.errors import Unavailable
+from localcloud.pubsub.filters import compile_for_stored
+from localcloud.pubsub.publisher_service import PublisherService
+from localcloud.pubsub.rpc import Refused
+from localcloud.pubsub.store import Durability, Store
+from localcloud.pubsub.subscriber_service import SubscriberService
+
+_LOG = logging.getLogger(__name__)
+# A publish above 10 MB must be refused by us with INVALID_ARGUMENT: gRPC's own refusal is one that clients repeat for ever.
+_MAX_REQUEST_BYTES = 64 << 20
+_OPTIONS = (
+    ("grpc.max_receive_message_length", _MAX_REQUEST_BYTES),
+    ("grpc.max_send_message_length", -1),
+    ("grpc.so_reuseport", 0),
+    # Half-dead peers: ask after 30 s of silence, give up 10 s later.
+    ("grpc.keepalive_time_ms", 30_000),
+    ("grpc.keepalive_timeout_ms", 10_000),
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.http2.max_pings_without_data", 0),
+    ("grpc.http2.min_recv_ping_interval_without_data_ms", 5_000),
+)
+
+
+class PubSubServer:
+    """A Pub/Sub of one's own.
+
+    Args:
+        data_dir: where messages are kept.
+        host: address to bind; loopback unless told otherwise.
+        port: 0 picks a free one at the first start and keeps it for the next ones.
+        durability: see `Store`.
+        clock: the real one unless a test passes its own.
+        min_ack_deadline_s: the service's floor is 10 s; tests may lower it.
+    """
+
+    def __init__(
+        self,
+        *,
+        data_dir: Path,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        durability: Durability = "full",
+        clock: Clock | None = None,
+        min_ack_deadline_s: int = 10,
+    ) -> None:
+        self._data_dir = data_dir
+        self._host = host
+        self._port = port
+        self._store = Store(data_dir, durability)
+        self._broker = Broker(self._store, clock or SystemClock(), compile_for_stored)
+        self._min_ack_deadline_s = min_ack_deadline_s
+        self._server: grpc.aio.Server | None = None
+
+    @property
+    def broker(self) -> Broker:
+        """The state inside, for tests and for inspection."""
+        return self._broker
+
+    async def start(self) -> int:
+        """Load what is on disk, bind and serve; ready when it returns.
+
+        Returns:
+            The port.
+
+        Raises:
+            RuntimeError: the data folder is in use, or the port cannot be bound.
+        """
+        self._store.open()
+        self._broker.load()
+        await self._store.settle()
+        server = grpc.aio.server(options=_OPTIONS)
+        server.add_generic_rpc_handlers(
+            (
+                PublisherService(self._broker).methods(),
+                SubscriberService(self._broker, self._min_ack_deadline_s).methods(),
+                Refused("google.pubsub.v1.SchemaService"),
+                Refused("google.iam.v1.IAMPolicy"),
+            )
+        )
+        port = self._bind(server)
+        await server.start()
+        self._server = server
+        _LOG.info(
+            "serving", extra={"action": "serving", "address": f"{self._host}:{port}", "data_dir": str(self._data_dir)}
+        )
+        return port
+
+    def _bind(self, server: grpc.aio.Server) -> int:
+        kept = self._data_dir / "pubsub.port.json"
+        wanted = [self._port]
+        if self._port == 0 and kept.exists():
+            wanted.insert(0, int(json.loads(kept.read_text(encoding="utf-8"))["port"]))
+        for port in wanted:
+            try:
+                bound = int(server.add_insecure_port(f"{self._host}:{port}"))
+            except RuntimeError:
+                bound = 0
+            if bound:
+                self._keep_port(kept, bound)
+                return bound
+        raise RuntimeError(
+            f"{self._host}:{self._port} cannot be bound; another program holds it: choose another --port."
+        )
+
+    def _keep_port(self, kept: Path, port: int) -> None:
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        fresh = kept.with_suffix(".tmp")
+        fresh.write_text(json.dumps({"port": port}), encoding="utf-8")
+        os.replace(fresh, kept)
+
+    async def stop(self, grace_s: float = 1.0) -> None:
+        """End every stream with UNAVAILABLE, which clients answer by coming back, then close the file."""
+        for subscription in self._broker.subscriptions.values():
+            for consumer in list(subscription.consumers):
+                consumer.close(Unavailable("the broker is stopping; connect again."))
+        if self._server is not None:
+            await self._server.stop(grace_s)
+            self._server = None
+        await asyncio.sleep(0)
+        await self._store.close()
+
+    async def publish(self, topic: str, data: bytes, attributes: dict[str, str]) -> str:
+        """Publish one message from within the process; answers its id once it is on disk.
+
+        Raises:
+            NotFound: the topic does not exist.
+        """
+        found = self._broker.topic(names.check(topic, "topics", "topic"))
+        ids = self._broker.append(found, [wire.PubsubMessage(data=data, attributes=attributes)])
+        await self._store.settle()
+        return ids[0]

@@ -1,0 +1,145 @@
+"""StreamingPull: one task writes deliveries as they come, another reads acks, new deadlines and the end of the stream."""
+
+import asyncio
+from typing import Any
+
+from localcloud.pubsub import names, validation, wire
+from localcloud.pubsub.broker import Broker
+from localcloud.pubsub.consumer import Consumer
+from localcloud.pubsub.errors import FailedPrecondition, InvalidArgument, PubSubError
+from localcloud.pubsub.subscription import Delivery, Subscription
+
+
+class _EndOfStream(PubSubError):
+    """The client has closed its half."""
+
+
+class StreamingPull:
+    """One open stream."""
+
+    def __init__(self, broker: Broker, context: Any) -> None:
+        self._broker = broker
+        self._context = context
+        self._unsent: list[Delivery] = []
+        self._confirmations: list[bytes] = []
+
+    async def run(self) -> None:
+        """Serve the stream until either side ends it.
+
+        Raises:
+            PubSubError: what the stream ends with.
+        """
+        first = await self._context.read()
+        if not isinstance(first, wire.StreamingPullRequest):
+            return
+        self._subscription = self._open(first)
+        self._consumer = Consumer(first.max_outstanding_messages, first.max_outstanding_bytes)
+        self._consumer.ack_deadline_s = first.stream_ack_deadline_seconds
+        self._subscription.join(self._consumer)
+        reader = asyncio.create_task(self._read(first))
+        try:
+            await self._write()
+        except _EndOfStream:
+            return
+        finally:
+            reader.cancel()
+            self._subscription.leave(self._consumer, self._unsent)
+
+    def _open(self, first: Any) -> Subscription:
+        if not first.subscription:
+            raise InvalidArgument("the first request of a stream names no subscription; set it there.")
+        subscription = self._broker.subscription(names.check(first.subscription, "subscriptions", "subscription"))
+        _check_stream_deadline(first.stream_ack_deadline_seconds, subscription.name, is_required=True)
+        if subscription.config.detached:
+            raise FailedPrecondition(f"{subscription.name} is detached from its topic; create another subscription.")
+        if subscription.settings.is_push:
+            raise FailedPrecondition(
+                f"{subscription.name} pushes to an endpoint; clear its push_config to pull from it."
+            )
+        return subscription
+
+    async def _write(self) -> None:
+        subscription, consumer = self._subscription, self._consumer
+        while True:
+            if consumer.error is not None:
+                raise consumer.error
+            self._unsent = subscription.take(consumer)
+            if not self._unsent and not self._confirmations:
+                await consumer.wait()
+                continue
+            confirmations, self._confirmations = self._confirmations, []
+            settings = subscription.settings
+            response = b"".join(
+                (
+                    wire.received_messages(self._unsent),
+                    *confirmations,
+                    wire.subscription_properties(
+                        is_exactly_once=settings.is_exactly_once, is_ordered=settings.is_ordered
+                    ),
+                )
+            )
+            # From here on the client may have them: if the stream breaks now, their leases run to the deadline.
+            self._unsent = []
+            await self._context.write(response)
+
+    async def _read(self, first: Any) -> None:
+        try:
+            await self._apply(first)
+            while True:
+                request = await self._context.read()
+                if not isinstance(request, wire.StreamingPullRequest):
+                    self._consumer.close(_EndOfStream("the client has closed the stream"))
+                    return
+                if request.subscription:
+                    raise InvalidArgument(
+                        f"a later request of the stream names {request.subscription!r}; leave it empty."
+                    )
+                _check_stream_deadline(request.stream_ack_deadline_seconds, self._subscription.name, is_required=False)
+                if request.stream_ack_deadline_seconds:
+                    self._consumer.ack_deadline_s = request.stream_ack_deadline_seconds
+                await self._apply(request)
+        except PubSubError as error:
+            self._consumer.close(error)
+
+    async def _apply(self, request: Any) -> None:
+        subscription = self._subscription
+        ids, deadlines_s = request.modify_deadline_ack_ids, request.modify_deadline_seconds
+        if len(ids) != len(deadlines_s):
+            raise InvalidArgument(
+                f"{len(ids)} modify_deadline_ack_ids but {len(deadlines_s)} modify_deadline_seconds on {subscription.name}; "
+                "send one deadline for each ack id."
+            )
+        for seconds in deadlines_s:
+            validation.ack_deadline(seconds, subscription.name)
+        if ids:
+            failures = subscription.modify(ids, deadlines_s)
+            self._confirm("modify_ack_deadline_confirmation", list(ids), failures)
+        if request.ack_ids:
+            failures = subscription.ack(request.ack_ids)
+            if subscription.settings.is_exactly_once:
+                await self._broker.store.settle()
+            self._confirm("acknowledge_confirmation", list(request.ack_ids), failures)
+
+    def _confirm(self, field: str, ack_ids: list[str], failures: dict[str, str]) -> None:
+        """Exactly-once: say on the stream what became of each id."""
+        if not self._subscription.settings.is_exactly_once:
+            return
+        response = wire.StreamingPullResponse()
+        confirmation = getattr(response, field)
+        confirmation.SetInParent()
+        confirmation.ack_ids.extend(ack_id for ack_id in ack_ids if ack_id not in failures)
+        for ack_id, reason in failures.items():
+            is_temporary = reason.startswith("TRANSIENT") and field != "acknowledge_confirmation"
+            target = confirmation.temporary_failed_ack_ids if is_temporary else confirmation.invalid_ack_ids
+            if reason == "TRANSIENT_FAILURE_UNORDERED_ACK_ID":
+                target = confirmation.unordered_ack_ids
+            target.append(ack_id)
+        self._confirmations.append(response.SerializeToString())
+        self._consumer.ring()
+
+
+def _check_stream_deadline(seconds: int, name: str, *, is_required: bool) -> None:
+    if (seconds or is_required) and not 10 <= seconds <= 600:
+        raise InvalidArgument(
+            f"stream_ack_deadline_seconds={seconds} on {name} is out of bounds; set it from 10 to 600 s."
+        )

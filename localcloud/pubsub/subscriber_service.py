@@ -1,0 +1,234 @@
+"""`google.pubsub.v1.Subscriber`: subscriptions, pulling and acknowledging."""
+
+import uuid
+from typing import Any
+
+from localcloud.pubsub import names, pages, validation, wire
+from localcloud.pubsub.broker import Broker
+from localcloud.pubsub.consumer import Consumer
+from localcloud.pubsub.errors import AckFailure, AlreadyExists, FailedPrecondition, InvalidArgument, NotFound
+from localcloud.pubsub.filters import compile_filter
+from localcloud.pubsub.masks import merge
+from localcloud.pubsub.rpc import Methods
+from localcloud.pubsub.settings import DEFAULT_ACK_DEADLINE_S, DEFAULT_EXPIRATION_S, DEFAULT_RETENTION_S
+from localcloud.pubsub.streaming import StreamingPull
+from localcloud.pubsub.subscription import Delivery, Subscription
+
+_LIST_SUBSCRIPTIONS = wire.message_class("ListSubscriptionsResponse")
+_UPDATABLE = frozenset(
+    (
+        "push_config",
+        "bigquery_config",
+        "cloud_storage_config",
+        "ack_deadline_seconds",
+        "retain_acked_messages",
+        "labels",
+        "message_retention_duration",
+        "expiration_policy",
+        "dead_letter_policy",
+        "retry_policy",
+        "enable_exactly_once_delivery",
+        "tags",
+    )
+)
+_INSERT = "INSERT INTO subscriptions VALUES (?, ?, ?, ?, ?, ?, ?)"
+_PULL_BYTES = 3 << 20
+_PULL_WAIT_S = 90.0
+
+
+class SubscriberService:
+    """The Subscriber's methods over one broker.
+
+    Args:
+        min_ack_deadline_s: the service's floor is 10 s; tests may lower it.
+    """
+
+    def __init__(self, broker: Broker, min_ack_deadline_s: int = 10) -> None:
+        self._broker = broker
+        self._min_ack_deadline_s = min_ack_deadline_s
+
+    def methods(self) -> Methods:
+        """The service, ready to be added to a server."""
+        methods = Methods("google.pubsub.v1.Subscriber")
+        methods.unary("CreateSubscription", "Subscription", self.create_subscription)
+        methods.unary("GetSubscription", "GetSubscriptionRequest", self.get_subscription)
+        methods.unary("UpdateSubscription", "UpdateSubscriptionRequest", self.update_subscription)
+        methods.unary("ListSubscriptions", "ListSubscriptionsRequest", self.list_subscriptions)
+        methods.unary("DeleteSubscription", "DeleteSubscriptionRequest", self.delete_subscription)
+        methods.unary("ModifyAckDeadline", "ModifyAckDeadlineRequest", self.modify_ack_deadline)
+        methods.unary("Acknowledge", "AcknowledgeRequest", self.acknowledge)
+        methods.unary("Pull", "PullRequest", self.pull)
+        methods.stream("StreamingPull", "StreamingPullRequest", self.streaming_pull)
+        return methods
+
+    # ---- administration ----
+
+    async def create_subscription(self, request: Any, context: Any) -> Any:
+        """Create a subscription, which begins with the next message published."""
+        config = wire.Subscription()
+        config.CopyFrom(request)
+        names.check(config.topic, "topics", "topic")
+        if not config.name:
+            config.name = f"{names.project_of(config.topic)}/subscriptions/server-picked-{uuid.uuid4().hex}"
+        self._check(config)
+        if config.name in self._broker.subscriptions:
+            raise AlreadyExists(
+                f"subscription {config.name} exists already (resource={config.name.rpartition('/')[2]})."
+            )
+        topic = self._broker.topic(config.topic)
+        self._fill_defaults(config)
+        number, position = self._broker.take_number(), self._broker.position
+        subscription = self._broker.add_subscription(number, config, topic, start=position, cursor=position)
+        row = (number, config.name, topic.no, config.SerializeToString(), position, position, self._broker.now_us())
+        self._broker.store.write(_INSERT, [row])
+        try:
+            await self._broker.store.settle()
+        except BaseException:
+            self._broker.remove_subscription(subscription, NotFound(f"{config.name} could not be created."))
+            raise
+        return self._shown(subscription)
+
+    def _check(self, config: Any) -> None:
+        validation.subscription(config, self._min_ack_deadline_s)
+        if config.filter:
+            compile_filter(config.filter)
+        if config.HasField("dead_letter_policy"):
+            self._broker.topic(config.dead_letter_policy.dead_letter_topic, "dead_letter_topic")
+
+    def _fill_defaults(self, config: Any) -> None:
+        config.detached = False
+        config.ClearField("state")
+        if not config.ack_deadline_seconds:
+            config.ack_deadline_seconds = DEFAULT_ACK_DEADLINE_S
+        if not config.HasField("message_retention_duration"):
+            config.message_retention_duration.seconds = DEFAULT_RETENTION_S
+        if not config.HasField("expiration_policy"):
+            config.expiration_policy.ttl.seconds = DEFAULT_EXPIRATION_S
+        if config.HasField("dead_letter_policy") and not config.dead_letter_policy.max_delivery_attempts:
+            config.dead_letter_policy.max_delivery_attempts = 5
+        if config.HasField("retry_policy"):
+            if not config.retry_policy.HasField("minimum_backoff"):
+                config.retry_policy.minimum_backoff.seconds = 10
+            if not config.retry_policy.HasField("maximum_backoff"):
+                config.retry_policy.maximum_backoff.seconds = 600
+
+    def _shown(self, subscription: Subscription) -> Any:
+        config = wire.Subscription()
+        config.CopyFrom(subscription.config)
+        config.state = 1
+        topic = self._broker.topic_of(subscription)
+        if topic.retention_s and not topic.is_deleted:
+            config.topic_message_retention_duration.CopyFrom(topic.config.message_retention_duration)
+        return config
+
+    def _named(self, name: str) -> Subscription:
+        subscription = self._broker.subscriptions.get(name)
+        return subscription or self._broker.subscription(names.check(name, "subscriptions", "subscription"))
+
+    async def get_subscription(self, request: Any, context: Any) -> Any:
+        """One subscription's configuration."""
+        return self._shown(self._named(request.subscription))
+
+    async def update_subscription(self, request: Any, context: Any) -> Any:
+        """Change the fields named by the mask."""
+        subscription = self._named(request.subscription.name)
+        before = subscription.config
+        changed = merge(before, request.subscription, request.update_mask.paths, _UPDATABLE)
+        self._fill_defaults(changed)
+        self._check(changed)
+        subscription.configure(changed)
+        self._broker.save_subscription(subscription)
+        try:
+            await self._broker.store.settle()
+        except BaseException:
+            subscription.configure(before)
+            raise
+        return self._shown(subscription)
+
+    async def list_subscriptions(self, request: Any, context: Any) -> Any:
+        """A project's subscriptions, by name."""
+        prefix = names.check_project(request.project) + "/subscriptions/"
+        broker = self._broker
+        found, token = pages.page(
+            request.page_size,
+            request.page_token,
+            lambda after, count: broker.names_after(broker.subscription_names, prefix, after, count),
+        )
+        shown = [self._shown(broker.subscriptions[name]) for name in found]
+        return _LIST_SUBSCRIPTIONS(subscriptions=shown, next_page_token=token)
+
+    async def delete_subscription(self, request: Any, context: Any) -> Any:
+        """Delete a subscription and its backlog; its streams end with NOT_FOUND."""
+        subscription = self._named(request.subscription)
+        topic = self._broker.topic_of(subscription)
+        self._broker.remove_subscription(subscription, NotFound(f"subscription {subscription.name} has been deleted."))
+        for table, column in (("subscriptions", "no"), ("acks", "sub_no"), ("failures", "sub_no")):
+            self._broker.store.write(f"DELETE FROM {table} WHERE {column} = ?", [(subscription.no,)])  # noqa: S608
+        if topic.is_deleted and not topic.subscriptions:
+            self._broker.drop_topic(topic)
+        await self._broker.store.settle()
+        return wire.Empty()
+
+    # ---- delivery ----
+
+    async def modify_ack_deadline(self, request: Any, context: Any) -> Any:
+        """Set new deadlines for leased messages; 0 is a nack."""
+        subscription = self._named(request.subscription)
+        validation.ack_request(request)
+        validation.ack_deadline(request.ack_deadline_seconds, subscription.name)
+        failures = subscription.modify(request.ack_ids, [request.ack_deadline_seconds] * len(request.ack_ids))
+        if failures:
+            raise AckFailure(failures)
+        return wire.Empty()
+
+    async def acknowledge(self, request: Any, context: Any) -> Any:
+        """Acknowledge messages; with exactly-once, answered when that is on disk."""
+        subscription = self._named(request.subscription)
+        validation.ack_request(request)
+        if subscription.config.detached:
+            raise FailedPrecondition(
+                f"{subscription.name} is detached from its topic; there is nothing left to acknowledge."
+            )
+        failures = subscription.ack(request.ack_ids)
+        if subscription.settings.is_exactly_once:
+            await self._broker.store.settle()
+            if failures:
+                raise AckFailure(failures)
+        return wire.Empty()
+
+    async def pull(self, request: Any, context: Any) -> bytes:
+        """Messages at once, or when the first arrives; empty shortly before the caller's deadline."""
+        subscription = self._named(request.subscription)
+        if request.max_messages < 1:
+            raise InvalidArgument(f"max_messages={request.max_messages} on {subscription.name}; ask for at least 1.")
+        if subscription.config.detached:
+            raise FailedPrecondition(f"{subscription.name} is detached from its topic; create another subscription.")
+        consumer = Consumer()
+        unsent: list[Delivery] = []
+        subscription.join(consumer)
+        try:
+            unsent = subscription.take(consumer, request.max_messages, _PULL_BYTES)
+            deadline_s = self._broker.clock.monotonic() + _patience_s(context.time_remaining())
+            while not unsent and not request.return_immediately:
+                if consumer.error is not None:
+                    raise consumer.error
+                left_s = deadline_s - self._broker.clock.monotonic()
+                if left_s <= 0 or not await consumer.wait(left_s):
+                    break
+                unsent = subscription.take(consumer, request.max_messages, _PULL_BYTES)
+            response = wire.received_messages(unsent)
+            unsent = []
+            return response
+        finally:
+            subscription.leave(consumer, unsent)
+
+    async def streaming_pull(self, requests: Any, context: Any) -> None:
+        """Messages as they come."""
+        await StreamingPull(self._broker, context).run()
+
+
+def _patience_s(remaining_s: float | None) -> float:
+    """How long a Pull may wait, so that its caller gets an empty answer and not DEADLINE_EXCEEDED."""
+    if remaining_s is None:
+        return _PULL_WAIT_S
+    return min(_PULL_WAIT_S, max(remaining_s - 1.0, remaining_s * 0.8))
