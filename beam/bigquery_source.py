@@ -29,7 +29,7 @@ STREAMS_PER_WORKER = 4  # so that a worker that is done early finds more to do
 BATCH_ROWS = 256 * 1024  # the API answers pages of a few thousand rows; they are joined to work on long columns
 SETUP_TIMEOUT_S = 60.0
 
-_NAME = re.compile(r"bq://(?P<project>[a-z][a-z0-9.:-]*)\.(?P<dataset>\w+)\.(?P<table>[\w$-]+)")
+_NAME = re.compile(r"bq://(?P<project>(?:[a-z0-9.-]+:)?[a-z][a-z0-9-]*)\.(?P<dataset>\w+)\.(?P<table>[\w$-]+)")
 _LOOPBACK = re.compile(r"(localhost|127(\.\d+){3}|\[::1\])(:\d+)?")
 
 
@@ -157,7 +157,7 @@ def _open_session(uri: str, table: str, parent: str, columns: Columns, streams: 
             f"source {uri!r} does not exist ({error.message}); check project, dataset and table"
         ) from error
     except exceptions.InvalidArgument as error:
-        named = [name for name in columns if name in error.message]
+        named = [name for name in columns if re.search(rf"\b{name}\b", error.message.rpartition(":")[2])]
         if not named:
             raise SourceError(f"source {uri!r} cannot be read ({error.message}); read a table, not a view") from error
         raise MissingColumns(
