@@ -88,18 +88,15 @@ def _notification(connections: Connections) -> Iterator[Finding]:
 
 
 def _templates(connections: Connections) -> Iterator[Finding]:
-    for blob, content, name in setup.wanted_templates(connections):
-        try:
-            there = blob.download_as_bytes(checksum=None)
-        except google_errors.NotFound:
-            yield Finding(Verdict.PROBLEM, "flex template is missing", name, "upload it with `baton setup`")
-            continue
-        if there == content:
-            yield Finding(Verdict.OK, "flex template", name)
+    for wanted in setup.wanted_templates(connections):
+        there = wanted.there()
+        if there is None:
+            yield Finding(Verdict.PROBLEM, "flex template is missing", wanted.uri, "upload it with `baton setup`")
+        elif wanted.content is not None and there != wanted.content:
+            mend = "upload it with `baton setup`"
+            yield Finding(Verdict.NOTE, f"flex template differs from {wanted.path}", wanted.uri, mend)
         else:
-            yield Finding(
-                Verdict.NOTE, "flex template differs from the file here", name, "upload it with `baton setup`"
-            )
+            yield Finding(Verdict.OK, "flex template", wanted.uri)
 
 
 def _dead_letters(connections: Connections) -> Iterator[Finding]:

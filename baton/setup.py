@@ -45,6 +45,7 @@ class Outcome(StrEnum):
     CREATED = "created"
     EXISTS = "exists"
     UPDATED = "updated"
+    SKIPPED = "skipped"
     DIFFERS = "differs"
 
 
@@ -218,27 +219,47 @@ def notification_differences(found: Any) -> list[str]:
 
 def ensure_templates(connections: Connections) -> Iterator[Step]:
     """Have each pipeline's flex template in the pipeline bucket, with the image that the settings name."""
-    for blob, content, name in wanted_templates(connections):
+    for wanted in wanted_templates(connections):
+        there = wanted.there()
+        if wanted.content is None:
+            detail = f"{wanted.path} is not here, so there is nothing to upload"
+            mend = "" if there else f"write the template's container spec there, or set {TEMPLATES_DIR_VARIABLE}"
+            yield Step("template", wanted.uri, Outcome.EXISTS if there else Outcome.SKIPPED, detail, mend)
+        elif there == wanted.content:
+            yield Step("template", wanted.uri, Outcome.EXISTS)
+        else:
+            wanted.blob.upload_from_string(wanted.content, content_type="application/json")
+            yield Step("template", wanted.uri, Outcome.CREATED if there is None else Outcome.UPDATED)
+
+
+@dataclass(frozen=True, slots=True)
+class WantedTemplate:
+    """A pipeline's template: the object, the file that it is made from, and its content, None without that file."""
+
+    blob: Any
+    uri: str
+    path: Path
+    content: bytes | None
+
+    def there(self) -> bytes | None:
+        """Return what the bucket has, or None."""
         try:
-            there = blob.download_as_bytes(checksum=None)
+            return bytes(self.blob.download_as_bytes(checksum=None))
         except google_errors.NotFound:
-            there = None
-        if there == content:
-            yield Step("template", name, Outcome.EXISTS)
-            continue
-        blob.upload_from_string(content, content_type="application/json")
-        yield Step("template", name, Outcome.CREATED if there is None else Outcome.UPDATED)
+            return None
 
 
-def wanted_templates(connections: Connections) -> Iterator[tuple[Any, bytes, str]]:
-    """Yield (blob, content that it should have, its URI) of every pipeline's template in the pipeline bucket."""
+def wanted_templates(connections: Connections) -> Iterator[WantedTemplate]:
+    """Yield every pipeline's template that belongs into the pipeline bucket."""
     bucket = connections.storage.bucket(connections.profile.bucket)
     for pipeline in connections.catalog.names():
         spec = connections.catalog.get(pipeline)
         if spec.preprocess is None or "://" in spec.preprocess.template:
             continue  # a template elsewhere is somebody else's to keep
-        content = template(templates_dir(connections) / Path(spec.preprocess.template).name, connections)
-        yield bucket.blob(spec.preprocess.template), content, f"gs://{bucket.name}/{spec.preprocess.template}"
+        name = spec.preprocess.template
+        path = templates_dir(connections) / Path(name).name
+        content = template(path, connections) if path.exists() else None
+        yield WantedTemplate(bucket.blob(name), f"gs://{bucket.name}/{name}", path, content)
 
 
 def templates_dir(connections: Connections) -> Path:

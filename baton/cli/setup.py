@@ -5,14 +5,14 @@ import click
 from baton.cli.common import answers, examples, json_option, print_json
 from baton.errors import EXIT_FAILED, EXIT_OK
 
-_STYLES = {"created": "green", "updated": "green", "exists": "dim", "differs": "bold yellow"}
+_STYLES = {"created": "green", "updated": "green", "exists": "dim", "skipped": "yellow", "differs": "bold yellow"}
 
 
 @click.command(
     epilog=examples(
         "baton setup",
         "GOOGLE_CLOUD_PROJECT=my-project BATON_BUCKET=my-project-pipeline baton setup",
-        json_shape="[{kind, name, outcome: created|exists|updated|differs, detail, mend}, …]",
+        json_shape="[{kind, name, outcome: created|exists|updated|skipped|differs, detail, mend}, …]",
     )
 )
 @json_option
@@ -36,6 +36,7 @@ def setup(context: click.Context, as_json: bool) -> None:
         console.print(f"[{style}]{step.outcome.value:<8}[/] {step.kind:<13} {plain(step.name)}", soft_wrap=True)
         if step.detail:
             console.print(f"         {plain(step.detail)}", soft_wrap=True)
+        if step.mend:
             console.print(f"         mend: {plain(step.mend)}", soft_wrap=True)
 
     profile = load_profile()

@@ -1,0 +1,185 @@
+"""The main job, from an empty folder to a served model: what `baton demo` does, step by step, with the time of each.
+
+Two runs of the same births: one begun by a message about a BigQuery table, one by the notification of a bucket.
+"""
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+from rich.console import Console
+
+from baton import births
+from baton.cli.runs import metrics_text, outcome
+from baton.client import Client
+from baton.errors import BatonError, RunFailed
+from baton.house import LOGS, House, is_up
+from baton.logbook import LogBook
+from baton.profile import ENDPOINTS, Profile, find_root, local_profile, read_endpoints
+from baton.render import plain, seconds
+from baton.runs import Run, RunState
+from baton.setup import Outcome, set_up
+from baton.tables import time_table
+from baton.watching import Watch
+
+RUN_TIMEOUT_S = 900.0
+_LOG_TAIL_LINES = 12
+
+
+@dataclass
+class Steps:
+    """Shows the steps as they are made, and keeps how long each took."""
+
+    console: Console
+    taken: list[tuple[str, float]] = field(default_factory=list)
+
+    @contextmanager
+    def step(self, name: str) -> Iterator[Callable[[str], None]]:
+        """Time a step; the caller may say a word about its outcome."""
+        words: list[str] = []
+        began = time.monotonic()
+        with self.console.status(f"{name} …"):
+            yield words.append
+        self.taken.append((name, time.monotonic() - began))
+        said = f"  [dim]{plain(words[-1])}[/]" if words else ""
+        self.console.print(f"[green]✔[/] {name:<26} {seconds(self.taken[-1][1]):>8}{said}", soft_wrap=True)
+
+
+def run_demo(home: Path, console: Console) -> None:
+    """Make the demo's two runs, show them, and ask the model that serves.
+
+    Raises:
+        BatonError: something failed; the model does not serve.
+    """
+    began = time.monotonic()
+    sample = births.sample_file(find_root(home) or Path.cwd())
+    steps = Steps(console)
+    with _local_cloud(home, steps) as (profile, check):
+        client = Client(profile)
+        with steps.step("load births into BigQuery") as say:
+            table, rows = births.load_into_bigquery(client.connections, sample)
+            say(f"{rows:,} rows, {table}")
+        runs = _start_runs(client, table, sample, steps)
+        console.print()
+        watched = time.monotonic()
+        ended = Watch(client, runs, console).until_end(RUN_TIMEOUT_S, meanwhile=check)
+        steps.taken.append(("both runs", time.monotonic() - watched))
+        console.print()
+        for (title, _), run in zip(runs, ended, strict=True):
+            _refuse_failed(client, title, run, console)
+        _show_model(client, runs, ended, console)
+    _show_times(steps, [(title, run) for (title, _), run in zip(runs, ended, strict=True)], began, console)
+    _show_next(ended[-1], console)
+
+
+@contextmanager
+def _local_cloud(home: Path, steps: Steps) -> Iterator[tuple[Profile, Callable[[], None]]]:
+    """Have a local cloud with workers: the one that runs here already, or one of our own that ends with us."""
+    if is_up(home):
+        profile = local_profile(os.environ, home, read_endpoints(home / ENDPOINTS))
+        steps.console.print(f"[dim]using the `baton up` that runs in {plain(str(home))}[/]")
+        _set_up(profile, steps)
+        yield profile, lambda: None
+        return
+    book = LogBook(home / LOGS, console=None)
+    house = House(home, book)
+    try:
+        with steps.step("start the local cloud") as say:
+            house.__enter__()
+            say(f"data and logs in {home}")
+        _set_up(house.profile, steps)
+        house.start_workers()
+        yield house.profile, house.check
+    finally:
+        with steps.console.status("ending workers and local cloud …"):
+            house.close()
+        book.close()
+
+
+def _set_up(profile: Profile, steps: Steps) -> None:
+    from baton.connections import Connections
+
+    with steps.step("set-up") as say:
+        made = set_up(Connections(profile), lambda step: None)
+        created = sum(step.outcome is Outcome.CREATED for step in made)
+        say(f"{created} resources created, {len(made) - created} were there")
+
+
+def _start_runs(client: Client, table: str, sample: Path, steps: Steps) -> list[tuple[str, str]]:
+    """Start both runs; return (title, run id) of each."""
+    with steps.step("publish data-ready") as say:
+        first = client.publish_data_ready(table)
+        say(f"run {first}")
+    with steps.step("upload to the bucket") as say:
+        uploaded = client.upload(sample)
+        say(f"{uploaded.uri}, run {uploaded.run_id}")
+    return [("by message", first), ("by bucket notification", uploaded.run_id)]
+
+
+def _refuse_failed(client: Client, title: str, run: Run, console: Console) -> None:
+    """Show why a run failed, with its log's end.
+
+    Raises:
+        RunFailed: it did.
+    """
+    if run.state is RunState.SUCCEEDED:
+        return
+    failure = run.failure or {"stage": "run", "message": f"the run was {run.state.value}", "mend": "start it again"}
+    if not failure.get("log_tail"):
+        lines = client.logs(run.id, failure["stage"]) if run.stage(failure["stage"]) else []
+        for line in lines[-_LOG_TAIL_LINES:]:
+            console.print(f"  [dim]{plain(line.text)}[/]", soft_wrap=True)
+    for text in outcome(run)[:-1]:
+        console.print(text, soft_wrap=True)
+    raise RunFailed(f"the run {title} ({run.id}) failed in {failure['stage']}: {failure['message']}", failure["mend"])
+
+
+def _show_model(client: Client, runs: list[tuple[str, str]], ended: list[Run], console: Console) -> None:
+    """Print the metrics, the endpoint, and what it answers over HTTP."""
+    for (title, _), run in zip(runs, ended, strict=True):
+        console.print(f"[bold]model of the run {title}[/]  {plain(metrics_text(run.metrics))}", soft_wrap=True)
+    endpoint = client.endpoint()
+    address = client.profile.get("BATON_AIPLATFORM_ENDPOINT")
+    console.print(f"[bold]endpoint[/]  {plain(f'{address}/v1/{endpoint}:predict')}", soft_wrap=True)
+    answers = client.predict([instance for _, instance in births.EXAMPLES])
+    for (words, _), answer in zip(births.EXAMPLES, answers, strict=True):
+        console.print(f"[bold]prediction[/]  {words}: [bold green]{_pounds(answer):.1f} lb[/]", soft_wrap=True)
+
+
+def _pounds(answer: object) -> float:
+    """Read one prediction, a number or a list of one.
+
+    Raises:
+        BatonError: it is neither.
+    """
+    value = answer[0] if isinstance(answer, list) and len(answer) == 1 else answer
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        raise BatonError(f"the endpoint answered {answer!r}, which is no weight", "see `baton logs RUN deploy`")
+    return float(value)
+
+
+def _show_times(steps: Steps, titled: list[tuple[str, Run]], began: float, console: Console) -> None:
+    console.print()
+    console.print(time_table(titled, datetime.now(UTC)))
+    total = time.monotonic() - began
+    spent = ", ".join(f"{name} {seconds(took)}" for name, took in steps.taken)
+    console.print(f"[bold]whole demo {seconds(total)}[/]  [dim]{spent}[/]", soft_wrap=True)
+
+
+def _show_next(run: Run, console: Console) -> None:
+    instance = '{"is_male": "True", "mother_age": 28, "plurality": "Single(1)", "gestation_weeks": 39}'
+    console.print()
+    console.print("[bold]next[/]  the local cloud has ended; its data is kept, so the model serves again with:")
+    for command in (
+        "baton up                    # in a terminal of its own",
+        f"baton predict --instance '{instance}'",
+        f"baton runs show {run.id}",
+        f"baton logs {run.id} train",
+        "baton upload samples/natality_2022.csv --wait",
+        "baton doctor",
+    ):
+        console.print(f"  {plain(command)}", soft_wrap=True)
