@@ -15,7 +15,7 @@ from localcloud.files import write_atomically
 
 _FILE = "ports.json"
 # After kill -9 the kernel may need a moment to close the old listener, or one that a child still holds.
-_LINGER_S = 5.0
+_LINGER_S = 3.0
 _RETRY_S = 0.05
 _HIGHEST_PORT = 65535
 

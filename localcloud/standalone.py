@@ -11,25 +11,17 @@ import sys
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from localcloud import endpoints
 from localcloud.datadir import DataDirLock
 from localcloud.faults import FaultError, Faults
 from localcloud.logs import log_to_stderr
+from localcloud.parts import STOP_GRACE_S, Server
 from localcloud.ports import PortBook, wait_until_free
 
 EXIT_OK = 0
 EXIT_CANNOT_START = 2
-STOP_GRACE_S = 1.0
-
-
-class Server(Protocol):
-    """What every part looks like."""
-
-    async def start(self) -> int: ...
-
-    async def stop(self, grace_s: float = STOP_GRACE_S) -> None: ...
 
 
 def parser(name: str, description: str) -> argparse.ArgumentParser:
@@ -58,7 +50,7 @@ def run(name: str, options: argparse.Namespace, build: Callable[..., Server], **
     try:
         faults = Faults.load(options.faults) if options.faults else Faults()
         return asyncio.run(_run(name, options, build, {"faults": faults, **arguments}))
-    except (OSError, FaultError) as error:
+    except (OSError, RuntimeError, FaultError) as error:
         print(f"localcloud.{name}: {error}", file=sys.stderr)  # noqa: T201  (a person reads this one)
         return EXIT_CANNOT_START
 

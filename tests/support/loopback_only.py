@@ -27,7 +27,7 @@ def non_loopback_sockets(pid: int) -> list[str]:
     found = []
     for connection in psutil.Process(pid).net_connections("inet"):
         for address in (connection.laddr, connection.raddr):
-            if address and not ipaddress.ip_address(address.ip).is_loopback:
+            if address and not _is_loopback(address.ip):
                 found.append(f"{connection.status} {connection.laddr} -> {connection.raddr}")
     return found
 
@@ -43,9 +43,14 @@ def _check(host: object) -> None:
     text = host.decode() if isinstance(host, bytes) else str(host or "")
     if text not in seen:
         seen.append(text)
-    try:
-        is_loopback = ipaddress.ip_address(text).is_loopback
-    except ValueError:
-        is_loopback = text == "localhost"
-    if not is_loopback:
+    if not _is_loopback(text):
         raise NotLoopback(f"a socket to {text!r} was asked for; in local mode everything stays on loopback")
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return host == "localhost"
+    mapped = getattr(address, "ipv4_mapped", None)  # gRPC's core binds 127.0.0.1 as ::ffff:127.0.0.1
+    return bool((mapped or address).is_loopback)
