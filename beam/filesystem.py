@@ -96,8 +96,8 @@ def locate(uri: str) -> Location:
 def expand(uri: str) -> list[tuple[Location, int]]:
     """Return the files that a URI, a directory or a pattern names, with their sizes in bytes, sorted by name.
 
-    A pattern knows `*` and `?` within one directory and `**` across directories. In a directory, names that begin
-    with `.` or `_` are passed over, as every tool of this trade does.
+    A pattern knows `*` and `?` within one directory and `**` across directories. Names that begin with `.` or `_` are
+    passed over unless the pattern has such a name itself, as every tool of this trade does.
 
     Raises:
         SourceNotFound: nothing is there.
@@ -129,7 +129,11 @@ def _match_pattern(place: Location) -> list[tuple[Location, int]]:
     if not place.is_local and not head.rpartition("/")[0]:
         raise SourceNotFound(f"source {place.uri!r} has a wildcard in the bucket's name; name one bucket")
     pattern = _pattern(place.path)
-    return [pair for pair in _below(Location(place.filesystem, base, place.prefix)) if pattern.fullmatch(pair[0].path)]
+    found = _below(Location(place.filesystem, base, place.prefix))
+    matched = [pair for pair in found if pattern.fullmatch(pair[0].path)]
+    if _is_hidden(place.path.removeprefix(base)):  # the pattern itself names such files
+        return matched
+    return [pair for pair in matched if not _is_hidden(pair[0].path.removeprefix(base))]
 
 
 def _below(place: Location) -> list[tuple[Location, int]]:

@@ -38,8 +38,10 @@ def read(shards: list[Shard]) -> list[float]:
         ("[12].csv", None),
         ("?.csv", [1, 2]),
         ("sub/*.parquet", [7]),
-        ("**/*.csv", [5, 3, 4]),
-        ("*/*.csv", [5, 3, 4]),
+        ("**/*.csv", [3, 4]),
+        ("*/*.csv", [3, 4]),
+        ("_*/*.csv", [5]),
+        (".*.csv", [6]),
     ],
 )
 def test_a_file_a_directory_and_a_pattern(tree: Path, address: str, expected: list[float] | None) -> None:
