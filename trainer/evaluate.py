@@ -14,25 +14,22 @@ _ROWS_PER_CALL = 65_536  # bounds the memory of one call; the result does not de
 
 
 class Predictor:
-    """Run a network over many rows, in the label's unit.
+    """Run a network over many rows, with the same last layers as in the exported model.
 
     Args:
-        mean, deviation: of the label in the training split, in its unit: they undo its standardisation.
+        label_model: from the network's output to the label's unit.
     """
 
-    def __init__(self, network: keras.Model, mean: float, deviation: float) -> None:
-        self._mean = mean
-        self._deviation = deviation
-        self._forward = tf.function(lambda features: network(features, training=False), reduce_retracing=True)
+    def __init__(self, network: keras.Model, label_model: keras.Model) -> None:
+        self._forward = tf.function(
+            lambda features: label_model(network(features, training=False)), reduce_retracing=True
+        )
 
     def predict(self, features: Features) -> npt.NDArray[np.float64]:
         """float64, shape (rows,), in the label's unit."""
         rows = len(next(iter(features.values())))
-        parts = [
-            self._forward(_slice(features, start)).numpy().astype(np.float64)
-            for start in range(0, rows, _ROWS_PER_CALL)
-        ]
-        return np.asarray(np.concatenate(parts) * self._deviation + self._mean)
+        parts = [self._forward(_slice(features, start)).numpy() for start in range(0, rows, _ROWS_PER_CALL)]
+        return np.concatenate(parts).astype(np.float64)
 
 
 def _slice(features: Features, start: int) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 import tempfile
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from trainer.evaluate import Predictor, choose_rows, measure
 from trainer.export import as_json, check_agreement, export_model, instance_schema
 from trainer.features import column_models, compute
 from trainer.job import Dataset
-from trainer.model import build_network, build_serving_model, label_deviation
+from trainer.model import build_label_model, build_network, build_serving_model, label_deviation
 from trainer.options import Options
 from trainer.progress import Progress
 from trainer.storage import Directory, open_directory, write_tree
@@ -24,6 +25,16 @@ from trainer.train import Rows, Training
 __all__ = ["as_json", "fit_and_export"]
 
 _AGREEMENT_ROWS = 1_000
+
+
+@dataclass(frozen=True)
+class _Models:
+    """The parts that the exported model is put together from."""
+
+    columns: dict[str, keras.Model]
+    network: keras.Model
+    label: keras.Model
+    predictor: Predictor
 
 
 def fit_and_export(
@@ -35,23 +46,31 @@ def fit_and_export(
         The metrics. They hold no times, so that two runs with the same settings and data write the same bytes.
     """
     _make_repeatable(options)
-    logs.info(
-        "training.started", steps=options.steps, devices=[device.name for device in tf.config.list_logical_devices()]
-    )
-    models = column_models(dataset.spec, dataset.manifest)
+    devices = [device.name for device in tf.config.list_logical_devices()]
+    logs.info("training.started", steps=options.steps, devices=devices)
+    models = _build(options, dataset)
+    state = _train(options, dataset, models, is_interrupted)
+    metrics = _measure(options, dataset, models, state)
+    _export(options, dataset, models, target)
+    return metrics
+
+
+def _build(options: Options, dataset: Dataset) -> _Models:
     network = build_network(dataset.spec, dataset.manifest, options.seed)
-    state = _train(options, dataset, models, network, is_interrupted)
-    metrics = _measure(options, dataset, models, network, state)
-    serving_model = build_serving_model(dataset.spec, dataset.manifest, models, network)
+    label = build_label_model(dataset.spec, dataset.manifest)
+    return _Models(column_models(dataset.spec, dataset.manifest), network, label, Predictor(network, label))
+
+
+def _export(options: Options, dataset: Dataset, models: _Models, target: Directory) -> None:
+    sample = take(dataset.held_out, choose_rows(dataset.rows(dataset.held_out), _AGREEMENT_ROWS, options.seed))
+    del sample[dataset.spec.label]
     with tempfile.TemporaryDirectory(prefix="trainer-model-") as scratch:
-        export_model(serving_model, Path(scratch))
-        sample = choose_rows(dataset.rows(dataset.held_out), _AGREEMENT_ROWS, options.seed)
-        raw = {name: column for name, column in take(dataset.held_out, sample).items() if name != dataset.spec.label}
-        difference = check_agreement(Path(scratch), raw, dataset.spec.label)
-        write_tree(Path(scratch), target)
+        directory = Path(scratch)
+        export_model(build_serving_model(dataset.spec, models.columns, models.network, models.label), directory)
+        difference = check_agreement(directory, sample, dataset.spec.label)
+        write_tree(directory, target)
     target.write("instance_schema.json", as_json(instance_schema(dataset.spec, dataset.manifest)))
     logs.info("model.exported", model_dir=target.uri, litert_difference=difference)
-    return metrics
 
 
 def _make_repeatable(options: Options) -> None:
@@ -62,17 +81,16 @@ def _make_repeatable(options: Options) -> None:
     keras.utils.set_random_seed(options.seed)
 
 
-def _rows(dataset: Dataset, models: dict[str, keras.Model], columns: Columns) -> Rows:
+def _rows(dataset: Dataset, models: _Models, columns: Columns) -> Rows:
     label = columns[dataset.spec.label]
     assert not isinstance(label, CategoryColumn)
-    return Rows(compute(models, columns), label)
+    return Rows(compute(models.columns, columns), label)
 
 
 def _train(
     options: Options,
     dataset: Dataset,
-    models: dict[str, keras.Model],
-    network: keras.Model,
+    models: _Models,
     is_interrupted: Callable[[], bool],
 ) -> TrainingState:
     checkpoints = _checkpoints(options, dataset)
@@ -88,10 +106,11 @@ def _train(
 
     try:
         training = Training(
-            network,
+            models.network,
             _rows(dataset, models, dataset.train),
             _rows(dataset, models, dataset.validation),
             options,
+            predictor=models.predictor,
             mean=dataset.manifest.numbers[dataset.spec.label].mean,
             deviation=label_deviation(dataset.manifest, dataset.spec),
             save=checkpoints.save if checkpoints else lambda state: None,
@@ -124,15 +143,13 @@ def _with_unit(evaluation: dict[str, float], unit: str) -> dict[str, float]:
 def _measure(
     options: Options,
     dataset: Dataset,
-    models: dict[str, keras.Model],
-    network: keras.Model,
+    models: _Models,
     state: TrainingState,
 ) -> dict[str, Any]:
     label = dataset.manifest.numbers[dataset.spec.label]
     chosen = choose_rows(dataset.rows(dataset.held_out), options.num_eval_examples, options.seed)
     rows = _rows(dataset, models, take(dataset.held_out, chosen))
-    predictor = Predictor(network, label.mean, label_deviation(dataset.manifest, dataset.spec))
-    errors = measure(predictor.predict(rows.features), rows.label, label.mean)
+    errors = measure(models.predictor.predict(rows.features), rows.label, label.mean)
     best = min(state.evaluations, key=lambda evaluation: evaluation["validation_rmse"])
     unit = dataset.manifest.units.get(dataset.spec.label, "")
     suffix = f"_{unit}" if unit else ""

@@ -78,6 +78,7 @@ class Training:
     """One run of the loop.
 
     Args:
+        predictor: of the same network, in the label's unit.
         mean, deviation: of the label in the training split, in its unit.
         save: called with the state at each evaluation, and when interrupted.
         report: called with the newest evaluation: step, loss, validation_rmse, learning_rate, examples_per_second.
@@ -92,6 +93,7 @@ class Training:
         validation: Rows,
         options: Options,
         *,
+        predictor: Predictor,
         mean: float,
         deviation: float,
         save: Callable[[TrainingState], None] = lambda state: None,
@@ -107,7 +109,7 @@ class Training:
         self._is_interrupted = is_interrupted
         self._clock = clock
         self._order = ExampleOrder(len(rows.label), options.seed)
-        self._predictor = Predictor(network, mean, deviation)
+        self._predictor = predictor
         self._features = {name: tf.constant(values) for name, values in rows.features.items()}
         self._label = tf.constant(((rows.label - mean) / deviation).astype(np.float32))
         self._schedule = learning_rate_schedule(options.learning_rate, options.steps)

@@ -10,11 +10,11 @@ import pytest
 from tests.support import datasets
 from trainer.babyweight import SPEC
 from trainer.data import CategoryColumn, Columns, read_columns, take
-from trainer.evaluate import choose_rows, measure
+from trainer.evaluate import Predictor, choose_rows, measure
 from trainer.export import instance_schema
 from trainer.features import bucket_boundaries, column_models, compute
 from trainer.manifest import Manifest, NumberStatistics, read_manifest
-from trainer.model import build_network, build_serving_model, label_deviation, share_table
+from trainer.model import build_label_model, build_network, build_serving_model, label_deviation, share_table
 from trainer.options import Options
 from trainer.storage import LocalDirectory
 from trainer.train import ExampleOrder, Rows, Training
@@ -98,6 +98,21 @@ def test_output_shape_and_parameter_count(dataset: tuple[Manifest, Columns], fea
     assert sum(int(np.prod(w.shape)) for w in network.trainable_weights) == deep + wide
 
 
+def test_the_seed_decides_the_first_weights(dataset: tuple[Manifest, Columns]) -> None:
+    """The same seed gives the same weights, another one others."""
+    kernels = [build_network(SPEC, dataset[0], seed=seed).get_layer("deep_0").get_weights()[0] for seed in (1, 1, 2)]
+    np.testing.assert_array_equal(kernels[0], kernels[1])
+    assert not np.array_equal(kernels[0], kernels[2])
+
+
+def test_an_answer_stays_within_what_training_saw(dataset: tuple[Manifest, Columns]) -> None:
+    """Whatever the network says, no baby weighs less than nothing."""
+    manifest, _ = dataset
+    seen = manifest.numbers[SPEC.label]
+    found = np.asarray(build_label_model(SPEC, manifest)(np.array([-100, 0, 100], np.float32)))
+    np.testing.assert_allclose(found, [seen.minimum, seen.mean, seen.maximum], rtol=1e-6)
+
+
 def training_of(
     dataset: tuple[Manifest, Columns], features: dict[str, Any], network: keras.Model, options: Options, **hooks: Any
 ) -> Training:
@@ -109,6 +124,7 @@ def training_of(
         Rows(first(features, 8), label[:8]),
         Rows({name: values[8:40] for name, values in features.items()}, label[8:40]),
         options,
+        predictor=Predictor(network, build_label_model(SPEC, manifest)),
         mean=manifest.numbers[SPEC.label].mean,
         deviation=label_deviation(manifest, SPEC),
         **hooks,
@@ -185,8 +201,8 @@ def test_num_eval_examples_caps_the_held_out_rows() -> None:
 def test_the_model_file_loads_without_this_package(dataset: tuple[Manifest, Columns], tmp_path: Path) -> None:
     """model.keras holds standard layers only: safe mode loads it, and it answers raw fields alike."""
     manifest, columns = dataset
-    models = column_models(SPEC, manifest)
-    model = build_serving_model(SPEC, manifest, models, build_network(SPEC, manifest, seed=1))
+    network = build_network(SPEC, manifest, seed=1)
+    model = build_serving_model(SPEC, column_models(SPEC, manifest), network, build_label_model(SPEC, manifest))
     model.save(tmp_path / "model.keras")
     loaded = keras.saving.load_model(tmp_path / "model.keras", safe_mode=True)
     raw = {}
