@@ -5,18 +5,22 @@ import math
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from beam.column_statistics import NumberStatistics, TableStatistics, add_counts
 
 Floats = st.lists(st.floats(-1e6, 1e6, width=32), min_size=1, max_size=50)
 
+# The machine of CI is busy: how long an example takes says nothing.
+unhurried = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+
 
 def of(values: list[float]) -> NumberStatistics:
     return NumberStatistics.of(pa.chunked_array([pa.array(values, pa.float64())]))
 
 
+@unhurried
 @given(st.lists(Floats, min_size=1, max_size=6))
 def test_merged_shards_equal_the_whole(shards: list[list[float]]) -> None:
     """However rows are cut into shards, count, mean, population deviation and extremes are those of all rows."""

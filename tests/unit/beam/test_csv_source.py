@@ -5,13 +5,16 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
-from hypothesis import example, given
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from beam import births, csv_source, parsing
 from beam.errors import EmptySource, MissingColumns, UnsupportedSource
 from beam.filesystem import Location, locate
 from beam.shards import Batch
+
+# The machine of CI is busy: how long an example takes says nothing.
+unhurried = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 HEADER = ("a", "flag", "b")
 COLUMNS = {"a": pa.float64(), "flag": pa.bool_()}
@@ -59,6 +62,7 @@ def values(batch: Batch) -> list[tuple[object, ...]]:
     return list(zip(batch.rows.tolist(), a.values.to_pylist(), flag.values.to_pylist(), strict=True))
 
 
+@unhurried
 @given(BLOCKS)
 @example(b'1,true,"x')
 @example(b'1,true,"x\n2,true,y"\n')
@@ -73,6 +77,7 @@ def test_the_fast_way_never_differs_from_the_careful_way(block: bytes) -> None:
     assert taken.broken == careful(block).broken
 
 
+@unhurried
 @given(st.text("+-.eE019 \tnaif_xINTrue", min_size=1, max_size=10), st.sampled_from(["1,%s,x", "%s,true,x"]))
 @example("+5", "%s,true,x")
 @example(".", "%s,true,x")
@@ -82,6 +87,7 @@ def test_a_single_value_reads_the_same_both_ways(text: str, line: str) -> None:
     assert values(csv_source.parse_block(block, HEADER, COLUMNS)) == values(careful(block))
 
 
+@unhurried
 @given(st.binary(max_size=200))
 @example(b"\n")
 @example(b"\r")
@@ -96,6 +102,7 @@ def test_any_bytes_are_rows_or_rejects(block: bytes) -> None:
     assert numbers == list(range(block.count(b"\n") + (not block.endswith(b"\n"))))
 
 
+@unhurried
 @given(data=st.data())
 def test_ranges_lose_and_double_no_line(data: st.DataObject, tmp_path_factory: pytest.TempPathFactory) -> None:
     """However small the ranges are cut, each line is read by the one that it begins in."""

@@ -5,12 +5,15 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from beam import parquet_source
 from beam.errors import MissingColumns, UnsupportedSource
 from beam.filesystem import locate
+
+# The machine of CI is busy: how long an example takes says nothing.
+unhurried = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 COLUMNS = {"a": pa.float64(), "flag": pa.bool_()}
 
@@ -33,6 +36,7 @@ def read(shards: list[parquet_source.ParquetShard]) -> list[tuple[int, int]]:
     ]
 
 
+@unhurried
 @given(
     rows=st.integers(0, 40),
     group=st.integers(1, 12),
