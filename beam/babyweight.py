@@ -112,7 +112,6 @@ def run(flags: Flags, options: PipelineOptions) -> Any:
     project = options.view_as(GoogleCloudOptions).project or os.environ.get("GOOGLE_CLOUD_PROJECT", "")
     workers = worker_count(options)
     shards = sources.plan(flags.source, births.COLUMNS, workers=workers, project=project, limit=flags.limit)
-    use_all_cores(options, len(shards))
     target = Target(flags.output, attempt=uuid.uuid4().hex)
     start_attempt(target)
     pipeline = build(shards, target, dataset_spec(flags), options)
@@ -124,10 +123,11 @@ def run(flags: Flags, options: PipelineOptions) -> Any:
 def build(shards: Sequence[Shard], target: Target, spec: DatasetSpec, options: PipelineOptions) -> beam.Pipeline:
     """Return the pipeline over these shards."""
     pipeline = beam.Pipeline(options=options)
+    threads = thread_count(options, len(shards))
     (
         pipeline
         | "Create shards" >> beam.Create(list(enumerate(shards)))
-        | "Preprocess births" >> PreprocessShards(births.prepare, TemporaryWriters(target))
+        | "Preprocess births" >> PreprocessShards(births.prepare, TemporaryWriters(target), threads)
         | "Publish dataset" >> beam.ParDo(PublishDataset(target, spec))
     )
     return pipeline
@@ -147,16 +147,13 @@ def dataset_spec(flags: Flags) -> DatasetSpec:
     return DatasetSpec(PIPELINE, flags.source, births.LABEL, columns, flags.limit, flags.run_id)
 
 
-def use_all_cores(options: PipelineOptions, shards: int) -> None:
-    """Let the local runner work on several shards at once, unless a flag says how it should.
-
-    Threads are enough, for columns are worked on outside of Python's lock; a single shard is quicker without.
-    """
+def thread_count(options: PipelineOptions, shards: int) -> int:
+    """Return how many shards one worker has in hand: as many as there are cores, unless the runner sees to that."""
     direct = options.view_as(DirectOptions)
-    is_chosen = direct.direct_running_mode != "in_memory" or direct.direct_num_workers != 1
-    if options.view_as(StandardOptions).runner == LOCAL_RUNNER and shards > 1 and not is_chosen:
-        direct.direct_running_mode = "multi_threading"
-        direct.direct_num_workers = min(os.cpu_count() or 1, shards)
+    is_alone = direct.direct_running_mode == "in_memory" and direct.direct_num_workers == 1
+    if options.view_as(StandardOptions).runner != LOCAL_RUNNER or not is_alone:
+        return 1
+    return max(1, min(os.cpu_count() or 1, shards))
 
 
 def worker_count(options: PipelineOptions) -> int:

@@ -10,6 +10,7 @@ preparing is a function of columns, and writing is passed in.
 # Beam is typed in part only.
 # mypy: disable-error-code="no-untyped-call"
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Protocol
 
 import apache_beam as beam
@@ -18,6 +19,8 @@ import numpy.typing as npt
 import pyarrow as pa
 from apache_beam.metrics.metric import Metrics
 from apache_beam.pvalue import PCollection
+from apache_beam.transforms.window import GlobalWindows
+from apache_beam.utils.windowed_value import WindowedValue
 
 from beam.dataset import DatasetSpec, Target, Totals, publish, total
 from beam.shard_writer import ShardSummary, ShardWriter
@@ -50,14 +53,48 @@ class ProcessShard(beam.DoFn):
     """Read one shard, prepare its columns and write what came of them.
 
     Rejected rows leave by the shard's dead-letter file and are counted by reason, as Beam counters too.
+
+    Args:
+        threads: how many shards of a bundle to work on at once. 1 where the runner itself keeps every core busy, as
+            Dataflow does. The local runner gives one worker all shards; its own ways to have more of them listen on
+            every network interface of the machine, so we use threads: columns are worked on outside of Python's lock.
     """
 
-    def __init__(self, prepare: Prepare, open_writer: OpenWriter) -> None:
+    def __init__(self, prepare: Prepare, open_writer: OpenWriter, threads: int = 1) -> None:
         self._prepare = prepare
         self._open_writer = open_writer
+        self._threads = threads
+        self._pool: ThreadPoolExecutor | None = None
+        self._pending: list[Future[ShardSummary]] = []
+
+    def setup(self) -> None:
+        """Make the threads, once per worker."""
+        if self._threads > 1:
+            self._pool = ThreadPoolExecutor(max_workers=self._threads, thread_name_prefix="shard")
 
     def process(self, element: tuple[int, Shard]) -> Iterator[ShardSummary]:
-        """Yield the summary of one (index, shard)."""
+        """Yield the summary of one (index, shard), here or at the end of the bundle."""
+        if self._pool is not None:
+            self._pending.append(self._pool.submit(self._summarise, element))
+            return
+        summary = self._summarise(element)
+        _count(summary)
+        yield summary
+
+    def finish_bundle(self) -> Iterator[WindowedValue]:
+        """Yield the summaries of the shards that threads worked on."""
+        pending, self._pending = self._pending, []
+        for future in pending:
+            summary = future.result()
+            _count(summary)
+            yield GlobalWindows.windowed_value(summary)
+
+    def teardown(self) -> None:
+        """End the threads; shards that nobody waits for any more are given up."""
+        if self._pool is not None:
+            self._pool.shutdown(cancel_futures=True)
+
+    def _summarise(self, element: tuple[int, Shard]) -> ShardSummary:
         index, shard = element
         writer = self._open_writer(index)
         input_rows = 0
@@ -65,11 +102,9 @@ class ProcessShard(beam.DoFn):
             prepared = self._prepare(batch.records, batch.rows)
             writer.add(prepared.train, prepared.evaluation, _in_order(prepared.rejected, batch.broken))
             input_rows += batch.input_rows
-        summary = writer.close(
+        return writer.close(
             ShardSummary(index, shard.place, shard.rows_before, shard.header_lines, input_rows=input_rows)
         )
-        _count(summary)
-        yield summary
 
 
 class CombineSummaries(beam.CombineFn):
@@ -108,17 +143,18 @@ class PublishDataset(beam.DoFn):
 class PreprocessShards(beam.PTransform["PCollection[tuple[int, Shard]]", "PCollection[Totals]"]):
     """(index, shard) elements to one `Totals` of what was written."""
 
-    def __init__(self, prepare: Prepare, open_writer: OpenWriter) -> None:
+    def __init__(self, prepare: Prepare, open_writer: OpenWriter, threads: int = 1) -> None:
         super().__init__()
         self._prepare = prepare
         self._open_writer = open_writer
+        self._threads = threads
 
     def expand(self, input_or_inputs: PCollection[tuple[int, Shard]]) -> PCollection[Totals]:
         """Spread the shards over the workers, process each, and gather the summaries."""
         totals: PCollection[Totals] = (
             input_or_inputs
             | "Spread shards" >> beam.Reshuffle()
-            | "Process shard" >> beam.ParDo(ProcessShard(self._prepare, self._open_writer))
+            | "Process shard" >> beam.ParDo(ProcessShard(self._prepare, self._open_writer, self._threads))
             | "Combine summaries" >> beam.CombineGlobally(CombineSummaries())
         )
         return totals

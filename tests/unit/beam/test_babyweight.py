@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 import pytest
-from apache_beam.options.pipeline_options import DirectOptions, GoogleCloudOptions, StandardOptions
+from apache_beam.options.pipeline_options import GoogleCloudOptions, StandardOptions
 
 from beam import babyweight, births
 from beam.errors import BadFlag
@@ -53,21 +53,20 @@ def test_missing_empty_and_mistyped_flags_are_refused(arguments: list[str], mess
 @pytest.mark.parametrize(
     ("extra", "shards", "expected"),
     [
-        ([], 1, ("in_memory", 1)),
-        ([], 8, ("multi_threading", 2)),
-        (["--direct_running_mode=multi_processing", "--direct_num_workers=3"], 8, ("multi_processing", 3)),
-        (["--runner=DataflowRunner"], 8, ("in_memory", 1)),
+        ([], 0, 1),
+        ([], 1, 1),
+        ([], 8, 2),
+        (["--direct_running_mode=multi_processing", "--direct_num_workers=3"], 8, 1),
+        (["--runner=DataflowRunner"], 8, 1),
     ],
 )
 def test_several_shards_use_all_cores_unless_told_otherwise(
-    monkeypatch: pytest.MonkeyPatch, extra: list[str], shards: int, expected: tuple[str, int]
+    monkeypatch: pytest.MonkeyPatch, extra: list[str], shards: int, expected: int
 ) -> None:
     """The local runner works on two shards at once on two cores; a flag decides otherwise; the cloud is left alone."""
     monkeypatch.setattr("os.cpu_count", lambda: 2)
     _, options = babyweight.parse_flags([*REQUIRED, *extra])
-    babyweight.use_all_cores(options, shards)
-    direct = options.view_as(DirectOptions)
-    assert (direct.direct_running_mode, direct.direct_num_workers) == expected
+    assert babyweight.thread_count(options, shards) == expected
 
 
 @pytest.mark.parametrize(

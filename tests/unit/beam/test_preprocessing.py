@@ -108,12 +108,16 @@ def test_literal_births_become_a_dataset(tmp_path: Path) -> None:
     ]
 
 
-def test_threads_give_the_same_dataset(tmp_path: Path) -> None:
-    """One worker or several, the manifest is the same to the last digit."""
+@pytest.mark.parametrize("cores", [1, 3])
+def test_however_many_threads_the_dataset_is_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cores: int
+) -> None:
+    """Shards one after the other, several at once, or several workers: the manifest is the same to the last digit."""
     shards = list(enumerate(SHARDS))
-    alone = run(tmp_path / "alone", shards, OPTIONS)
-    threads = ["--direct_running_mode=multi_threading", "--direct_num_workers=2"]
-    assert run(tmp_path / "threads", shards, [*OPTIONS, *threads]) == alone
+    workers = ["--direct_running_mode=multi_threading", "--direct_num_workers=2"]
+    expected = run(tmp_path / "workers", shards, [*OPTIONS, *workers])
+    monkeypatch.setattr("os.cpu_count", lambda: cores)
+    assert run(tmp_path / "threads", shards, OPTIONS) == expected
 
 
 def test_the_order_of_the_elements_does_not_matter(tmp_path: Path) -> None:
