@@ -1,10 +1,11 @@
-"""Write the trained model in the three forms that readers want, and the schema of one instance.
+"""Write the trained model in the three forms that readers want, and what a server needs to know of it.
 
 - SavedModel, at the root of the model directory, where Vertex AI's prebuilt containers look for it;
 - `model.keras`, to load in a notebook;
 - `model.tflite`, LiteRT, which the prediction server runs without TensorFlow.
 
-All three take raw fields: {"is_male": "True", "mother_age": 26.6, ...}.
+Beside them lie `instance_schema.json` and `smoke.json`, some real rows with the model's answers. All three models take raw
+fields: {"is_male": "True", "mother_age": 26.6, ...}.
 """
 
 import contextlib
@@ -19,12 +20,13 @@ import numpy.typing as npt
 import tensorflow as tf
 from ai_edge_litert.interpreter import Interpreter
 
-from trainer.data import CategoryColumn, Columns
+from trainer.data import CategoryColumn, Column, Columns
 from trainer.errors import ExportError
 from trainer.manifest import Manifest
 from trainer.spec import ModelSpec
 
 SAVED_MODEL_SIGNATURE = "serving_default"
+_SMOKE_ROWS = 8
 AGREEMENT = 1e-5
 """The most by which the SavedModel and LiteRT may differ, in the label's unit."""
 
@@ -39,8 +41,17 @@ def export_model(model: keras.Model, directory: Path) -> None:
     (directory / "model.tflite").write_bytes(converter.convert())
 
 
-def check_agreement(directory: Path, raw: Columns, label: str) -> float:
-    """Run the exported SavedModel and LiteRT model on the same raw rows.
+def predict_saved_model(directory: Path, raw: Columns, label: str) -> npt.NDArray[np.float32]:
+    """Run the exported SavedModel on raw rows; float32, shape (rows,), in the label's unit."""
+    saved = tf.saved_model.load(str(directory)).signatures[SAVED_MODEL_SIGNATURE]
+    predictions: npt.NDArray[np.float32] = saved(
+        **{name: tf.constant(_raw_values(column)) for name, column in raw.items()}
+    )[label].numpy()
+    return predictions
+
+
+def check_agreement(directory: Path, raw: Columns, expected: npt.NDArray[np.float32], label: str) -> float:
+    """Run the exported LiteRT model on the rows that the SavedModel has predicted.
 
     Returns:
         Their largest difference, in the label's unit.
@@ -48,9 +59,10 @@ def check_agreement(directory: Path, raw: Columns, label: str) -> float:
     Raises:
         ExportError: it is more than `AGREEMENT`.
     """
-    saved = tf.saved_model.load(str(directory)).signatures[SAVED_MODEL_SIGNATURE]
-    expected = saved(**{name: tf.constant(_raw_values(column)) for name, column in raw.items()})[label].numpy()
-    found = run_litert(directory / "model.tflite", {name: _raw_values(column) for name, column in raw.items()}, label)
+    runner = Interpreter(model_path=str(directory / "model.tflite"), num_threads=1)
+    found = runner.get_signature_runner(SAVED_MODEL_SIGNATURE)(
+        **{name: _raw_values(column) for name, column in raw.items()}
+    )[label]
     difference = float(np.max(np.abs(expected - found)))
     if not difference <= AGREEMENT:
         raise ExportError(
@@ -62,15 +74,36 @@ def check_agreement(directory: Path, raw: Columns, label: str) -> float:
     return difference
 
 
-def _raw_values(column: Any) -> npt.NDArray[Any]:
+def _raw_values(column: Column) -> npt.NDArray[Any]:
     return np.array(column.strings(), dtype=object) if isinstance(column, CategoryColumn) else column
 
 
-def run_litert(path: Path, raw: dict[str, npt.NDArray[Any]], label: str) -> npt.NDArray[np.float32]:
-    """Predict with the LiteRT file; arrays of shape (rows,), strings as objects."""
-    runner = Interpreter(model_path=str(path), num_threads=1).get_signature_runner(SAVED_MODEL_SIGNATURE)
-    predictions: npt.NDArray[np.float32] = runner(**raw)[label]
-    return predictions
+def smoke_sample(
+    raw: Columns, predictions: npt.NDArray[np.float32], spec: ModelSpec, manifest: Manifest
+) -> dict[str, list[Any]]:
+    """Real rows with the model's own answers, for whoever wants to know that an endpoint serves this model.
+
+    Only rows that a server accepts are taken, and of those some of each category.
+    """
+    acceptable = np.ones(len(predictions), bool)
+    strings: dict[str, npt.NDArray[Any]] = {}
+    for number in spec.numbers:
+        values = np.asarray(raw[number.name])
+        acceptable &= (values >= number.minimum) & (values <= number.maximum)
+    for category in spec.categories:
+        strings[category.name] = _raw_values(raw[category.name])
+        acceptable &= np.isin(strings[category.name].astype(str), list(manifest.categories[category.name]))
+    chosen: list[int] = np.flatnonzero(acceptable)[:_SMOKE_ROWS].tolist()
+    for category in spec.categories:
+        for value in manifest.categories[category.name]:
+            chosen += np.flatnonzero(acceptable & (strings[category.name] == value))[:2].tolist()
+    rows = sorted(set(chosen))
+    names = [name for name in spec.example if name in raw]
+    columns = [_raw_values(raw[name])[rows].tolist() for name in names]
+    return {
+        "instances": [dict(zip(names, values, strict=True)) for values in zip(*columns, strict=True)],
+        "predictions": predictions[rows].tolist(),
+    }
 
 
 def instance_schema(spec: ModelSpec, manifest: Manifest) -> dict[str, Any]:

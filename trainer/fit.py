@@ -7,13 +7,22 @@ from pathlib import Path
 from typing import Any
 
 import keras
+import numpy as np
+import numpy.typing as npt
 import tensorflow as tf
 
 from trainer import logs
 from trainer.checkpoint import Checkpoints, TrainingState
 from trainer.data import CategoryColumn, Columns, take
 from trainer.evaluate import Predictor, choose_rows, measure
-from trainer.export import as_json, check_agreement, export_model, instance_schema
+from trainer.export import (
+    as_json,
+    check_agreement,
+    export_model,
+    instance_schema,
+    predict_saved_model,
+    smoke_sample,
+)
 from trainer.features import column_models, compute
 from trainer.job import Dataset
 from trainer.model import build_label_model, build_network, build_serving_model, label_deviation
@@ -62,15 +71,26 @@ def _build(options: Options, dataset: Dataset) -> _Models:
 
 
 def _export(options: Options, dataset: Dataset, models: _Models, target: Directory) -> None:
-    sample = take(dataset.held_out, choose_rows(dataset.rows(dataset.held_out), _AGREEMENT_ROWS, options.seed))
+    sample = take(dataset.held_out, _sample_rows(dataset, options.seed))
     del sample[dataset.spec.label]
     with tempfile.TemporaryDirectory(prefix="trainer-model-") as scratch:
         directory = Path(scratch)
         export_model(build_serving_model(dataset.spec, models.columns, models.network, models.label), directory)
-        difference = check_agreement(directory, sample, dataset.spec.label)
+        predictions = predict_saved_model(directory, sample, dataset.spec.label)
+        difference = check_agreement(directory, sample, predictions, dataset.spec.label)
         write_tree(directory, target)
+    target.write("smoke.json", as_json(smoke_sample(sample, predictions, dataset.spec, dataset.manifest)))
     target.write("instance_schema.json", as_json(instance_schema(dataset.spec, dataset.manifest)))
     logs.info("model.exported", model_dir=target.uri, litert_difference=difference)
+
+
+def _sample_rows(dataset: Dataset, seed: int) -> npt.NDArray[np.int64]:
+    """Held-out rows to try the exported files with: a seeded choice, and a row of every category there is."""
+    rows = [choose_rows(dataset.rows(dataset.held_out), _AGREEMENT_ROWS, seed)]
+    for column in dataset.held_out.values():
+        if isinstance(column, CategoryColumn):
+            rows.append(np.unique(column.codes, return_index=True)[1])
+    return np.unique(np.concatenate(rows))
 
 
 def _make_repeatable(options: Options) -> None:
@@ -98,6 +118,8 @@ def _train(
     if state:
         logs.info("training.resumed", step=state.step, steps=options.steps, checkpoint_dir=options.checkpoint_dir)
     progress = Progress(open_directory(options.log_dir), options.steps) if options.log_dir else None
+    if progress:
+        progress.begin(state.step if state else 0)
     unit = dataset.manifest.units.get(dataset.spec.label, "")
 
     def report(evaluation: dict[str, float]) -> None:

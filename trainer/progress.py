@@ -22,6 +22,10 @@ class Progress:
         self._scratch = tempfile.TemporaryDirectory(prefix="trainer-logs-")
         self._writer = tf.summary.create_file_writer(self._scratch.name)
 
+    def begin(self, step: int) -> None:
+        """Tell that training starts, `step` steps having been done by earlier attempts."""
+        self._publish(step, {})
+
     def report(self, step: int, metrics: dict[str, float]) -> None:
         """Publish the newest metrics; `step` is how many steps are done."""
         with self._writer.as_default(step=step):
@@ -29,6 +33,9 @@ class Progress:
                 tf.summary.scalar(name, value)
         self._writer.flush()
         write_tree(Path(self._scratch.name), self._directory)
+        self._publish(step, metrics)
+
+    def _publish(self, step: int, metrics: dict[str, float]) -> None:
         document = {"fraction": step / self._steps, "step": step, "steps": self._steps, "metrics": metrics}
         self._directory.write("progress.json", json.dumps(document).encode())
 

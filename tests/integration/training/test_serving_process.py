@@ -33,6 +33,16 @@ def test_200_random_instances_are_answered_as_by_the_saved_model(trained: Traine
     assert 0 < found.min() < found.max() < 15
 
 
+def test_the_smoke_rows_are_answered_as_the_trainer_expects(trained: TrainedModel, server: ServingProcess) -> None:
+    """The trainer leaves real rows of every category with its own answers; a server of that model gives the same."""
+    smoke = json.loads((trained.model_dir / "smoke.json").read_text())
+    schema = json.loads((trained.model_dir / "instance_schema.json").read_text())
+    for name in ("is_male", "plurality"):
+        assert {row[name] for row in smoke["instances"]} == set(schema["properties"][name]["enum"])
+    found = server.predict(smoke["instances"]).json()["predictions"]
+    np.testing.assert_allclose(found, smoke["predictions"], rtol=0, atol=1e-5)
+
+
 def test_a_boy_at_term_weighs_what_boys_at_term_weigh(server: ServingProcess) -> None:
     """A readable example: weight rises with gestation, and twins are lighter."""
     boy = {"is_male": "True", "mother_age": 28, "plurality": "Single(1)", "gestation_weeks": 39}

@@ -61,6 +61,7 @@ def test_all_artifacts_are_there_and_metrics_came_last(trained: TrainedModel) ->
         "model.keras",
         "model.tflite",
         "instance_schema.json",
+        "smoke.json",
         "metrics.json",
     }
     assert (trained.model_dir / "metrics.json").stat().st_mtime_ns == max(
