@@ -222,13 +222,15 @@ async def _dispatch(
     if raw_path.startswith("/-/"):
         return await _service_page(scope["method"], raw_path, chunks, faults)
     headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
-    http_method = scope["method"]
-    if http_method == "POST":  # googleapiclient sends over-long GETs this way
-        http_method = headers.get("x-http-method-override", http_method)
+    http_method, query_text = scope["method"], scope["query_string"].decode("latin-1")
+    if http_method == "POST" and headers.get("x-http-method-override") == "GET":
+        # How googleapiclient sends a GET whose address is too long: the query is the body.
+        http_method = "GET"
+        query_text = "&".join(filter(None, [query_text, (await _read(chunks, MAX_JSON_BYTES)).decode("latin-1")]))
     for api in apis:
         match = api.discovery.match(http_method, raw_path)
         if match is not None:
-            query = parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True)
+            query = parse_qsl(query_text, keep_blank_values=True)
             return await api.answer(match, http_method, raw_path, query, headers, chunks)
     text = f"The requested URL {raw_path} was not found on this server ({http_method})."
     return _error_response(ApiError(404, "NOT_FOUND", text))

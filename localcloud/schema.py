@@ -69,7 +69,7 @@ def camel(name: str) -> str:
 
 def snake(name: str) -> str:
     """`jobName` -> `job_name`: how Google's error texts spell a field."""
-    return re.sub(r"(?<=[a-z0-9])([A-Z])", lambda found: "_" + found.group(1).lower(), name)
+    return re.sub(r"(?<=[a-z0-9])([A-Z])", lambda found: "_" + found.group(1).lower(), name[:1].lower() + name[1:])
 
 
 class SchemaBook:

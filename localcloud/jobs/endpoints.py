@@ -45,7 +45,7 @@ class Endpoints:
         self._surroundings = surroundings
         self._clock = clock
         self._splitter = traffic.Splitter()
-        operations.register(_DEPLOY, self._deploy)
+        operations.register(_DEPLOY, self._deploy, self._undo_deploy)
 
     def handlers(self) -> dict[str, Handler]:
         """What this part answers, by method id."""
@@ -232,6 +232,11 @@ class Endpoints:
                 self._fleet.remove(key)
                 raise
         return {"deployedModel": deployment.shown(deployed)}, "DeployModelResponse"
+
+    def _undo_deploy(self, task: Mapping[str, Any]) -> None:
+        deployed_id = task["deployed"]["id"]
+        if deployed_id not in self._registry.find(task["endpoint"])["deployed"]:
+            self._fleet.remove(server_key(task["endpoint"], deployed_id))
 
     # Small things
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from localcloud.jobs.names import invalid, parse_timestamp
+from localcloud.schema import snake
 
 _TOKEN = re.compile(
     r"""\s*(?:(?P<quoted>"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*')|(?P<op>=~|!~|!=|<=|>=|[=<>:])|(?P<paren>[()])|"""
@@ -81,10 +82,12 @@ def resource_test(fields: Mapping[str, str], labels: Mapping[str, str]) -> Test:
     """
 
     def test(restriction: Restriction) -> bool:
-        head = re.sub(r"(?<=[a-z0-9])([A-Z])", lambda found: "_" + found.group(1).lower(), restriction.path[0])
+        if not restriction.op:
+            raise invalid(f"Invalid filter: {restriction.value!r} stands alone; write FIELD OPERATOR VALUE.")
+        head = snake(restriction.path[0])
         if head == "labels":
             return _label_test(restriction, labels)
-        if head not in fields or len(restriction.path) > 1 or not restriction.op:
+        if head not in fields or len(restriction.path) > 1:
             name = ".".join(restriction.path)
             known = ", ".join([*fields, "labels"])
             raise invalid(f"Invalid filter: field {name!r} is not supported; filter by {known}.")

@@ -68,6 +68,8 @@ class Models:
         name, version = self._reserve(location, body)
         task = {"name": name, "version": version, "model": {k: v for k, v in model.items() if k != "versionAliases"}}
         task["aliases"] = model.get("versionAliases", [])
+        # A place of its own for each upload: one that was cancelled halfway leaves nothing in a later one's copy.
+        task["copy"] = names.new_number()
         return self._operations.begin(name, "UploadModelOperationMetadata", _UPLOAD, task)
 
     async def get(self, call: Call) -> dict[str, Any]:
@@ -142,15 +144,15 @@ class Models:
         name, number, model = task["name"], int(task["version"]), task["model"]
         done = [v for v in self._registry.versions(name) if v["version"] == number]
         if not done:
-            storage_uri = await self._copy_artifacts(name, number, model.get("artifactUri", ""))
+            storage_uri = await self._copy_artifacts(name, f"{number}/{task['copy']}", model.get("artifactUri", ""))
             self._registry.add(name, number, model, task["aliases"], storage_uri)
         return {"model": name, "modelVersionId": str(number)}, "UploadModelResponse"
 
-    async def _copy_artifacts(self, name: str, number: int, source: str) -> str:
+    async def _copy_artifacts(self, name: str, place: str, source: str) -> str:
         if not source:
             return ""
         project = names.project_of(name)
-        destination = f"gs://{tenant_bucket(project)}/{names.last_of(name)}/{number}/artifacts"
+        destination = f"gs://{tenant_bucket(project)}/{names.last_of(name)}/{place}/artifacts"
         try:
             await self._objects.copy_directory(source, destination, project)
         except ObjectsError as error:
@@ -238,7 +240,7 @@ def _check_model(model: Mapping[str, Any]) -> None:
     texts = [*container.get("command", []), *container.get("args", [])]
     names.check_text([*texts, *(item["value"] for item in container.get("env", []))], "model.container_spec")
     for route in ("predictRoute", "healthRoute"):
-        if not container.get(route, "/").startswith("/"):
+        if not (container.get(route) or "/").startswith("/"):
             raise invalid(f"model.container_spec.{route}: {container[route]!r} must begin with a slash.")
     artifact_uri = model.get("artifactUri", "")
     if artifact_uri and not artifact_uri.startswith("gs://"):

@@ -51,6 +51,7 @@ class Objects:
         target_bucket, target_prefix = split_uri(destination.rstrip("/") + "/")
         bucket, prefix = split_uri(source.rstrip("/") + "/")
         await self._ensure_bucket(target_bucket, project)
+        await self.delete_directory(destination)  # what an earlier try left, killed in its middle
         copied = 0
         async for name in self._names(bucket, prefix, source):
             target = target_prefix + name.removeprefix(prefix)

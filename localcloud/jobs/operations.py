@@ -27,6 +27,7 @@ _CODES = {
 
 # Does an operation's work, given its task; answers the response and its type. ApiError becomes the operation's error.
 Worker = Callable[[Mapping[str, Any]], Awaitable[tuple[dict[str, Any], str]]]
+Undo = Callable[[Mapping[str, Any]], None]
 
 log = logging.getLogger(__name__)
 
@@ -38,6 +39,7 @@ class Operations:
         self._store = store
         self._clock = clock
         self._workers: dict[str, Worker] = {}
+        self._undo: dict[str, Undo] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._cancelled: set[str] = set()
 
@@ -53,9 +55,11 @@ class Operations:
             handlers[prefix + "delete"] = self.delete
         return handlers
 
-    def register(self, kind: str, worker: Worker) -> None:
-        """Say who does operations of a kind."""
+    def register(self, kind: str, worker: Worker, undo: Undo | None = None) -> None:
+        """Say who does operations of a kind, and who takes back what a cancelled one had begun."""
         self._workers[kind] = worker
+        if undo is not None:
+            self._undo[kind] = undo
 
     def begin(self, owner: str, metadata_type: str, kind: str, task: Mapping[str, Any]) -> dict[str, Any]:
         """Record an operation and start its work; call it inside the transaction that records what it works on.
@@ -172,6 +176,8 @@ class Operations:
             if name not in self._cancelled:
                 raise  # the service is stopping: the next one carries on
             self._cancelled.discard(name)
+            if document["kind"] in self._undo:
+                self._undo[document["kind"]](document["task"])
             outcome = {"error": {"code": _CODES["CANCELLED"], "message": "The operation was cancelled."}}
         except Exception as error:
             log.exception("operation failed", extra={"action": "operation_failed", "operation": name})

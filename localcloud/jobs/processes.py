@@ -146,11 +146,16 @@ def reap(pid: int) -> int | None:
 
 
 class Watch:
-    """Calls back once when a process ends, whoever its parent is: by pidfd, elsewhere by polling."""
+    """Calls back once when a process ends, whoever its parent is: by pidfd, elsewhere by polling.
 
-    def __init__(self, pid: int, run: Path, callback: Callable[[], None]) -> None:
+    Our own child (`is_child`) keeps its pid until we reap it, so it needs no second look. That look would even be
+    wrong: for a moment after it was started, a living child has no arguments to be recognised by.
+    """
+
+    def __init__(self, pid: int, run: Path, callback: Callable[[], None], *, is_child: bool) -> None:
         self._loop = asyncio.get_running_loop()
         self._is_done = False
+        self._is_child = is_child
         self._pid, self._run, self._callback = pid, run, callback
         self._fd = -1
         self._timer: asyncio.Handle | None = None
@@ -177,14 +182,19 @@ class Watch:
             self._timer = self._loop.call_soon(self._fire)
             return
         self._loop.add_reader(self._fd, self._fire)
-        if not is_alive(self._pid, self._run):  # it ended, and its pid may be another's by now
+        if not self._lives():  # it ended, and its pid may be another's by now
             self._timer = self._loop.call_soon(self._fire)
 
     def _poll(self) -> None:
-        if is_alive(self._pid, self._run):
+        if self._lives():
             self._timer = self._loop.call_later(_POLL_S, self._poll)
         else:
             self._fire()
+
+    def _lives(self) -> bool:
+        if not self._is_child:
+            return is_alive(self._pid, self._run)
+        return os.waitid(os.P_PID, self._pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
 
     def _fire(self) -> None:
         if self._is_done:

@@ -202,15 +202,17 @@ class Supervisor:
         except (OSError, ValueError) as error:
             self._finish(run, Outcome(None, "refused", f"the process could not be started: {error}"))
             return
-        self._running(run, pid)
+        self._running(run, pid, is_child=True)
 
-    def _running(self, run: Run, pid: int) -> None:
+    def _running(self, run: Run, pid: int, *, is_child: bool) -> None:
         """Put on record that the process runs, and watch it."""
         run = run.but(phase="running", pid=pid, started_us=run.started_us or self._clock())
         with self._store.transaction():
             self._save(run)
             self._listener(run).run_started(run)
-        self._watches[run.run_id] = processes.Watch(pid, self.place(run), lambda: self._exited(run.run_id, pid))
+        self._watches[run.run_id] = processes.Watch(
+            pid, self.place(run), lambda: self._exited(run.run_id, pid), is_child=is_child
+        )
         if run.timeout_s:
             elapsed_s = (self._clock() - run.started_us) / 1e6
             self.after(run.run_id, max(0.0, run.timeout_s - elapsed_s), lambda: self._expire(run.run_id))
@@ -317,7 +319,7 @@ class Supervisor:
         elif pid is None:
             self._spawn(run)
         elif processes.is_alive(pid, place):
-            self._running(run, pid)
+            self._running(run, pid, is_child=False)
         else:
             await self._settle_lost(run)
 

@@ -30,6 +30,7 @@ SERVER = """
 import http.server, json, os
 class Handler(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    wbufsize = -1
     def answer(self, status, body):
         self.send_response(status); self.send_header("content-type", "application/json")
         self.send_header("content-length", str(len(body))); self.end_headers(); self.wfile.write(body)
