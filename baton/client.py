@@ -213,7 +213,7 @@ class Client:
             names = ", ".join(view.name for view in run.stages)
             raise NotKnown(f"run {run_id} has no stage {stage!r}", f"its stages are {names}")
         with _explaining(f"logs of run {run_id}"):
-            return list(joblogs.lines_of(self.connections.logging, self.profile.project, run, stage, since))
+            return list(joblogs.lines_of(self.connections.cloud_logging, self.profile.project, run, stage, since))
 
     # -- the model ---------------------------------------------------------------------------------------------------
 

@@ -4,6 +4,7 @@ The clients read emulator addresses and credentials from the process's environme
 first. One process talks to one cloud.
 """
 
+import logging
 from functools import cached_property
 from typing import Any
 
@@ -42,6 +43,8 @@ class Connections:
 
     def __init__(self, profile: Profile) -> None:
         profile.apply()
+        # It warns at each refresh of a token that it cannot change a time-out, which we set ourselves.
+        logging.getLogger("google_auth_httplib2").setLevel(logging.ERROR)
         self.profile = profile
 
     @cached_property
@@ -87,7 +90,7 @@ class Connections:
         return Operations(self.vertex)
 
     @cached_property
-    def logging(self) -> GoogleRest:
+    def cloud_logging(self) -> GoogleRest:
         return GoogleRest("logging", "v2", self.profile.get("BATON_LOGGING_ENDPOINT"))
 
     @cached_property

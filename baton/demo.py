@@ -14,7 +14,7 @@ from pathlib import Path
 from rich.console import Console
 
 from baton import births
-from baton.cli.runs import metrics_text, outcome
+from baton.cli.runs import metrics_text
 from baton.client import Client
 from baton.errors import BatonError, RunFailed
 from baton.house import LOGS, House, is_up
@@ -69,10 +69,10 @@ def run_demo(home: Path, console: Console) -> None:
         ended = Watch(client, runs, console).until_end(RUN_TIMEOUT_S, meanwhile=check)
         steps.taken.append(("both runs", time.monotonic() - watched))
         console.print()
-        for (title, _), run in zip(runs, ended, strict=True):
-            _refuse_failed(client, title, run, console)
-        _show_model(client, runs, ended, console)
-    _show_times(steps, [(title, run) for (title, _), run in zip(runs, ended, strict=True)], began, console)
+        titled = [(title, run) for (title, _), run in zip(runs, ended, strict=True)]
+        _refuse_failed(client, titled, console)
+        _show_model(client, titled, console)
+    _show_times(steps, titled, began, console)
     _show_next(ended[-1], console)
 
 
@@ -120,27 +120,43 @@ def _start_runs(client: Client, table: str, sample: Path, steps: Steps) -> list[
     return [("by message", first), ("by bucket notification", uploaded.run_id)]
 
 
-def _refuse_failed(client: Client, title: str, run: Run, console: Console) -> None:
-    """Show why a run failed, with its log's end.
+def _refuse_failed(client: Client, titled: list[tuple[str, Run]], console: Console) -> None:
+    """Show why runs failed, with the ends of their logs.
 
     Raises:
-        RunFailed: it did.
+        RunFailed: at least one did.
     """
-    if run.state is RunState.SUCCEEDED:
+    failed = [(title, run) for title, run in titled if run.state is not RunState.SUCCEEDED]
+    if not failed:
         return
-    failure = run.failure or {"stage": "run", "message": f"the run was {run.state.value}", "mend": "start it again"}
-    if not failure.get("log_tail"):
-        lines = client.logs(run.id, failure["stage"]) if run.stage(failure["stage"]) else []
-        for line in lines[-_LOG_TAIL_LINES:]:
-            console.print(f"  [dim]{plain(line.text)}[/]", soft_wrap=True)
-    for text in outcome(run)[:-1]:
-        console.print(text, soft_wrap=True)
-    raise RunFailed(f"the run {title} ({run.id}) failed in {failure['stage']}: {failure['message']}", failure["mend"])
+    for title, run in failed:
+        failure = run.failure or {
+            "stage": "run",
+            "reason": run.state.value,
+            "message": "it did not end well",
+            "mend": "",
+        }
+        head = f"[bold red]✘ the run {title} failed in {failure['stage']}[/] ({plain(failure['reason'])})"
+        console.print(f"{head}: {plain(failure['message'])}", soft_wrap=True)
+        for line in failure.get("log_tail") or _log_tail(client, run, failure["stage"]):
+            console.print(f"  [dim]{plain(line)}[/]", soft_wrap=True)
+        if failure["mend"]:
+            console.print(f"  [bold]mend:[/] {plain(failure['mend'])}", soft_wrap=True)
+    raise RunFailed(
+        f"{len(failed)} of {len(titled)} runs failed",
+        f"see above; the workers' own logs are in {client.profile.home / LOGS}, and `baton logs` has the jobs'",
+    )
 
 
-def _show_model(client: Client, runs: list[tuple[str, str]], ended: list[Run], console: Console) -> None:
+def _log_tail(client: Client, run: Run, stage: str) -> list[str]:
+    """Return the end of what the stage's jobs wrote, where the failure itself does not carry it."""
+    lines = client.logs(run.id, stage) if run.stage(stage) else []
+    return [line.text for line in lines[-_LOG_TAIL_LINES:]]
+
+
+def _show_model(client: Client, titled: list[tuple[str, Run]], console: Console) -> None:
     """Print the metrics, the endpoint, and what it answers over HTTP."""
-    for (title, _), run in zip(runs, ended, strict=True):
+    for title, run in titled:
         console.print(f"[bold]model of the run {title}[/]  {plain(metrics_text(run.metrics))}", soft_wrap=True)
     endpoint = client.endpoint()
     address = client.profile.get("BATON_AIPLATFORM_ENDPOINT")

@@ -150,10 +150,11 @@ class Child:
 
     def _read(self, process: "subprocess.Popen[bytes]") -> None:
         assert process.stdout is not None  # asked for above
-        for raw in process.stdout:
-            line = raw.decode("utf-8", errors="replace").rstrip("\r\n")
-            self.tail.append(line)
-            self._sink(self.name, line)
+        with process.stdout as output:
+            for raw in output:
+                line = raw.decode("utf-8", errors="replace").rstrip("\r\n")
+                self.tail.append(line)
+                self._sink(self.name, line)
 
     def _say(self, action: str, severity: str, **fields: object) -> None:
         body = {"time": datetime.now(UTC).isoformat(), "severity": severity, "action": action, "process": self.name}

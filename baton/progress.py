@@ -47,7 +47,7 @@ def changes(before: Snapshot | None, after: Snapshot) -> Iterable[str]:
 
 def _stage_words(stage: StageView, progress: Progress) -> str:
     if stage.has_ended:
-        words = [stage.outcome]
+        words = [stage.outcome, f"({stage.failure['reason']})" if stage.failure and stage.outcome == "failed" else ""]
     else:
         words = [stage.state, stage.phase if stage.name == "deploy" else "", progress.job_state]
         if progress.fraction is not None and stage.name != "deploy":
@@ -81,7 +81,7 @@ def _words(stage: StageView, progress: Progress) -> str:
     if not stage.has_begun:
         return "waiting"
     if stage.failure and stage.outcome == "failed":
-        return f"failed: {stage.failure['message']}"
+        return f"failed: {stage.failure['message']}"  # the reason's code is for logs, this for people
     detail = progress.detail if stage.name != "deploy" else ""
     return "  ".join(filter(None, [_stage_words(stage, progress), detail]))
 

@@ -20,7 +20,7 @@ _FRAME_S = 0.125  # how often the picture is drawn
 _LOOK_LOCAL_S = 0.4  # how often the ledger is read: a laptop's answers cost nothing
 _LOOK_CLOUD_S = 3.0
 _SILENCE_S = 60.0  # a local cloud that was killed is back within seconds
-_UNCLAIMED_S = 5.0
+_UNCLAIMED_S = 5.0  # an event that nobody has claimed by then may be a dead letter: look, and again as often
 
 
 class Watch:
@@ -43,6 +43,7 @@ class Watch:
         self._look_s = _LOOK_LOCAL_S if client.profile.is_local else _LOOK_CLOUD_S
         self._seen: dict[str, Snapshot] = {}
         self._began = time.monotonic()
+        self._next_dead_letter_look = self._began + _UNCLAIMED_S
 
     def until_end(self, timeout_s: float | None = None, meanwhile: Callable[[], None] | None = None) -> list[Run]:
         """Return the runs once all have ended.
@@ -91,8 +92,9 @@ class Watch:
         if before is not None and before.run.state.is_final:
             return
         run = self._client.look(run_id)
-        if run.state is RunState.WAITING and time.monotonic() - self._began > _UNCLAIMED_S:
+        if run.state is RunState.WAITING and time.monotonic() > self._next_dead_letter_look:
             self._client.refuse_dead_letter(run_id)
+            self._next_dead_letter_look = time.monotonic() + _UNCLAIMED_S
         after = self._tracker.snapshot(run)
         self._seen[run_id] = after
         if not self._is_live:
