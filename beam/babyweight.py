@@ -185,7 +185,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             known = PreprocessError(text)
         logger.error(str(known), extra=logs.fields("preprocess-failed", error=type(known).__name__))
         return EXIT_FAILED
-    logger.info("dataset written", extra=logs.fields("preprocess-finished", output=flags.output, **_counts(result)))
+    if getattr(result, "has_job", True):
+        logger.info("dataset written", extra=logs.fields("preprocess-finished", output=flags.output, **_counts(result)))
+    else:  # a flex template's launcher: Dataflow starts the job from what Beam has written down
+        logger.info("pipeline handed to Dataflow", extra=logs.fields("preprocess-submitted", output=flags.output))
     return EXIT_OK
 
 
@@ -198,6 +201,9 @@ def _limit(text: str | None) -> int | None:
 
 
 def _counts(result: Any) -> dict[str, int]:
+    """Return the local runner's counters; Dataflow shows its own, and asking for them may fail after a job went well."""
+    if hasattr(result, "has_job"):
+        return {}
     metrics = result.metrics().query().get("counters", [])
     return {metric.key.metric.name: int(metric.committed or metric.attempted or 0) for metric in metrics}
 
