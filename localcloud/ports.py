@@ -41,9 +41,9 @@ class PortBook:
         return self._ports.get(name, 0)
 
     def remember(self, name: str, port: int) -> None:
-        """Keep the port for the next start."""
+        """Keep the port for the next start, beside those that others have put down meanwhile."""
         self._ports[name] = port
-        write_atomically(self._path, json.dumps(self._ports, indent=2) + "\n")
+        write_atomically(self._path, json.dumps(self._load() | {name: port}, indent=2) + "\n")
 
     def _load(self) -> dict[str, int]:
         try:

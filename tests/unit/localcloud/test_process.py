@@ -23,6 +23,15 @@ def test_ports_are_remembered(tmp_path: Path) -> None:
     assert PortBook(tmp_path).port("pubsub") == 0
 
 
+def test_two_port_books_keep_each_others_ports(tmp_path: Path) -> None:
+    """A part with two doors keeps a book for each; neither forgets the other's."""
+    one, other = PortBook(tmp_path), PortBook(tmp_path)
+    one.remember("bigquery", 1)
+    other.remember("bigquery-storage", 2)
+    one.remember("bigquery", 3)
+    assert json.loads((tmp_path / "ports.json").read_text()) == {"bigquery": 3, "bigquery-storage": 2}
+
+
 @pytest.mark.parametrize("text", ["not json", "[]", '{"storage": "4443"}', '{"storage": 70000}', '{"storage": true}'])
 def test_a_broken_port_book_is_named(tmp_path: Path, text: str) -> None:
     """A ports.json that can't be used is refused with its path and the mend."""
