@@ -37,6 +37,19 @@ image = "quick-serving"
 endpoint = "quick"
 attempts = {attempts}
 """
+# The real preprocessing job before quick ones: for tests about data.
+BIRTHS = """name = "births"
+[trigger]
+prefix = "incoming/births/"
+[preprocess]
+template = "templates/real-beam.json"
+attempts = 1
+[train]
+image = "quick-trainer"
+[deploy]
+image = "quick-serving"
+endpoint = "births"
+"""
 # Short times: the protocol is the same, a test just does not wait for a cloud's patience.
 FAST = {
     "BATON_POLL_FIRST_S": "0.02",
@@ -55,10 +68,13 @@ class House:
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
         self.environment: dict[str, str] = {}
         (folder / "pipelines").mkdir()
+        (folder / "pipelines" / "births.toml").write_text(BIRTHS)
         (folder / "pipelines" / "quick.toml").write_text(PIPELINE.format(attempts=attempts))
         commands = {"quick-beam": "prepare", "quick-trainer": "train", "quick-serving": "serve"}
         (folder / "images.toml").write_text(
             "".join(f'[images.{k}]\ncommand = ["{{python}}", "-S", "{QUICK}", "{v}"]\n' for k, v in commands.items())
+            + f'[images.real-beam]\ncommand = ["{{python}}", "-m", "beam.babyweight", "--runner=FnApiRunner"]\n'
+            + f'directory = "{ROOT}"\n'
         )
 
     def start_cloud(self) -> None:
@@ -95,11 +111,10 @@ class House:
             timeout=60,
         )
         assert done.returncode == 0, done.stdout + done.stderr
-        spec = {
-            "image": f"us-central1-docker.pkg.dev/{PROJECT}/baton/quick-beam:latest",
-            "sdkInfo": {"language": "PYTHON"},
-        }
-        self.storage().bucket(BUCKET).blob("templates/quick.json").upload_from_string(json.dumps(spec))
+        for image, template in (("quick-beam", "quick"), ("real-beam", "real-beam")):
+            uri = f"us-central1-docker.pkg.dev/{PROJECT}/baton/{image}:latest"
+            spec = {"image": uri, "sdkInfo": {"language": "PYTHON"}}
+            self.storage().bucket(BUCKET).blob(f"templates/{template}.json").upload_from_string(json.dumps(spec))
 
     def env(self) -> dict[str, str]:
         """Return the environment of a process of this house."""
