@@ -73,7 +73,7 @@ class House:
         commands = {"quick-beam": "prepare", "quick-trainer": "train", "quick-serving": "serve"}
         (folder / "images.toml").write_text(
             "".join(f'[images.{k}]\ncommand = ["{{python}}", "-S", "{QUICK}", "{v}"]\n' for k, v in commands.items())
-            + f'[images.real-beam]\ncommand = ["{{python}}", "-m", "beam.babyweight", "--runner=FnApiRunner"]\n'
+            + '[images.real-beam]\ncommand = ["{python}", "-m", "beam.babyweight", "--runner=FnApiRunner"]\n'
             + f'directory = "{ROOT}"\n'
         )
 
