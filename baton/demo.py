@@ -16,7 +16,7 @@ from rich.console import Console
 from baton import births
 from baton.cli.runs import metrics_text
 from baton.client import Client
-from baton.errors import BatonError, RunFailed
+from baton.errors import BatonError, Refused, RunFailed
 from baton.house import LOGS, House, is_up
 from baton.logbook import LogBook
 from baton.profile import ENDPOINTS, Profile, find_root, local_profile, read_endpoints
@@ -28,6 +28,7 @@ from baton.watching import Watch
 
 RUN_TIMEOUT_S = 900.0
 _LOG_TAIL_LINES = 12
+_TELLING = ("rmse", "mae", "baseline_rmse", "train_examples", "eval_examples")
 
 
 @dataclass
@@ -105,6 +106,9 @@ def _set_up(profile: Profile, steps: Steps) -> None:
 
     with steps.step("set-up") as say:
         made = set_up(Connections(profile), lambda step: None)
+        for step in made:
+            if step.outcome in (Outcome.SKIPPED, Outcome.DIFFERS):
+                raise Refused(f"{step.kind} {step.name}: {step.detail}", step.mend)
         created = sum(step.outcome is Outcome.CREATED for step in made)
         say(f"{created} resources created, {len(made) - created} were there")
 
@@ -117,7 +121,7 @@ def _start_runs(client: Client, table: str, sample: Path, steps: Steps) -> list[
     with steps.step("upload to the bucket") as say:
         uploaded = client.upload(sample)
         say(f"{uploaded.uri}, run {uploaded.run_id}")
-    return [("by message", first), ("by bucket notification", uploaded.run_id)]
+    return [("by message", first), ("by notification", uploaded.run_id)]
 
 
 def _refuse_failed(client: Client, titled: list[tuple[str, Run]], console: Console) -> None:
@@ -157,13 +161,20 @@ def _log_tail(client: Client, run: Run, stage: str) -> list[str]:
 def _show_model(client: Client, titled: list[tuple[str, Run]], console: Console) -> None:
     """Print the metrics, the endpoint, and what it answers over HTTP."""
     for title, run in titled:
-        console.print(f"[bold]model of the run {title}[/]  {plain(metrics_text(run.metrics))}", soft_wrap=True)
+        console.print(
+            f"[bold]model of the run {title}[/]  {plain(metrics_text(_telling(run.metrics)))}", soft_wrap=True
+        )
     endpoint = client.endpoint()
     address = client.profile.get("BATON_AIPLATFORM_ENDPOINT")
     console.print(f"[bold]endpoint[/]  {plain(f'{address}/v1/{endpoint}:predict')}", soft_wrap=True)
     answers = client.predict([instance for _, instance in births.EXAMPLES])
     for (words, _), answer in zip(births.EXAMPLES, answers, strict=True):
         console.print(f"[bold]prediction[/]  {words}: [bold green]{_pounds(answer):.1f} lb[/]", soft_wrap=True)
+
+
+def _telling(metrics: dict[str, float]) -> dict[str, float]:
+    """Return the figures that say how good a model is; all of them are in metrics.json."""
+    return {name: value for name, value in metrics.items() if name.startswith(_TELLING)}
 
 
 def _pounds(answer: object) -> float:
@@ -180,7 +191,7 @@ def _pounds(answer: object) -> float:
 
 def _show_times(steps: Steps, titled: list[tuple[str, Run]], began: float, console: Console) -> None:
     console.print()
-    console.print(time_table(titled, datetime.now(UTC)))
+    console.print(time_table(titled, datetime.now(UTC), console.width))
     total = time.monotonic() - began
     spent = ", ".join(f"{name} {seconds(took)}" for name, took in steps.taken)
     console.print(f"[bold]whole demo {seconds(total)}[/]  [dim]{spent}[/]", soft_wrap=True)

@@ -14,7 +14,8 @@ from typing import IO
 
 from baton.errors import BatonError, InUse
 from baton.logbook import LogBook
-from baton.processes import Child, Command, Supervisor, python
+from baton.ports import as_option, moved_ports
+from baton.processes import OURSELVES, Child, Command, Supervisor, log_entry, python
 from baton.profile import ENDPOINTS, Profile, find_root, local_profile, read_endpoints
 
 CLOUD = "cloud"
@@ -112,8 +113,11 @@ class House:
         endpoints = self.home / ENDPOINTS
         before = endpoints.stat().st_mtime_ns if endpoints.exists() else 0
         argv = python("-m", "localcloud", "--data-dir", endpoints.parent.resolve(), "--images", images_file(self.home))
-        if self._ports:
-            argv += ["--ports", self._ports]
+        moved = moved_ports(self.home)
+        for name, (old, new) in moved.items():
+            self._book(OURSELVES, log_entry("port-moved", "WARNING", part=name, taken=old, port=new))
+        if ports := as_option(self._ports, moved):
+            argv += ["--ports", ports]
         (child,) = supervisor.start([Command(CLOUD, argv, dict(os.environ), _directory())])
         self._profile = self._wait_for_cloud(child, endpoints, before)
 

@@ -157,8 +157,7 @@ class Child:
                 self._sink(self.name, line)
 
     def _say(self, action: str, severity: str, **fields: object) -> None:
-        body = {"time": datetime.now(UTC).isoformat(), "severity": severity, "action": action, "process": self.name}
-        self._sink(OURSELVES, json.dumps({**body, **fields}))
+        self._sink(OURSELVES, log_entry(action, severity, process=self.name, **fields))
 
 
 class Supervisor:
@@ -207,6 +206,12 @@ class Supervisor:
         for child in self.children:
             child.wait(STOP_GRACE_S)
         self._waves.clear()
+
+
+def log_entry(action: str, severity: str = "INFO", **fields: object) -> str:
+    """Return a log line of our own, in the form that the workers write."""
+    body = {"time": datetime.now(UTC).isoformat(), "severity": severity, "action": action}
+    return json.dumps({**body, **fields}, ensure_ascii=False)
 
 
 def python(*arguments: str | Path) -> list[str]:

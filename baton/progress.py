@@ -30,7 +30,10 @@ def live_view(titled: Sequence[tuple[str, Snapshot]], now: datetime) -> Renderab
     Args:
         titled: a title for each run, such as how it was started.
     """
-    return Group(*(_run_table(title, snapshot, now) for title, snapshot in titled))
+    parts: list[RenderableType] = []
+    for title, snapshot in titled:
+        parts += [_head(title, snapshot, now), _stages(snapshot, now)]
+    return Group(*parts)
 
 
 def changes(before: Snapshot | None, after: Snapshot) -> Iterable[str]:
@@ -56,18 +59,23 @@ def _stage_words(stage: StageView, progress: Progress) -> str:
     return " ".join(filter(None, [*words, attempt]))
 
 
-def _run_table(title: str, snapshot: Snapshot, now: datetime) -> Table:
+def _head(title: str, snapshot: Snapshot, now: datetime) -> Text:
     run = snapshot.run
-    head = Text.assemble(
-        (f"{title}  ", "bold"), (run.id, "underline"), "  ", (run.state.value, _STATE_STYLES[run.state]),
-        (f"  {seconds(run.elapsed_s(now))}" if run.started else "", "dim"),
-    )  # fmt: skip
-    table = Table(title=head, title_justify="left", title_style="", box=None, show_header=False, pad_edge=False)
+    took = f"  {seconds(run.elapsed_s(now))}" if run.started else ""
+    return Text.assemble(
+        (f"{title}  ", "bold"), (run.id, "underline"), "  ", (run.state.value, _STATE_STYLES[run.state]), (took, "dim")
+    )
+
+
+def _stages(snapshot: Snapshot, now: datetime) -> Table:
+    run = snapshot.run
+    # Expanded, so that a long word in the last column is cut there instead of squeezing the bars.
+    table = Table(box=None, show_header=False, pad_edge=False, expand=True)
     table.add_column(width=1)
     table.add_column(width=11)
     table.add_column(width=_BAR_WIDTH)
     table.add_column(width=8, justify="right")
-    table.add_column(overflow="ellipsis", no_wrap=True)
+    table.add_column(ratio=1, overflow="ellipsis", no_wrap=True)
     for stage in run.stages:
         progress = snapshot.of(stage.name)
         elapsed = seconds(stage.elapsed_s(now)) if stage.has_begun else ""

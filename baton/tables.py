@@ -11,6 +11,7 @@ from baton.timeline import PARTS, stage_times
 
 _STYLES = {"succeeded": "green", "failed": "bold red", "cancelled": "yellow"}
 _BAR_WIDTH = 24
+_WIDE = 106  # columns; below it the bars would squeeze the figures
 
 
 def stage_table(run: Run, now: datetime) -> Table:
@@ -34,20 +35,23 @@ def stage_table(run: Run, now: datetime) -> Table:
     return table
 
 
-def time_table(titled: Sequence[tuple[str, Run]], now: datetime) -> Table:
-    """Return where the time of some runs went, stage by stage, with a bar that compares them."""
+def time_table(titled: Sequence[tuple[str, Run]], now: datetime, width: int) -> Table:
+    """Return where the time of some runs went, stage by stage, with a bar that compares them where there is room."""
     table = Table(box=None, pad_edge=False, header_style="dim")
     table.add_column("where the time went", no_wrap=True)
     for part in PARTS:
         table.add_column(part, justify="right", no_wrap=True)
     table.add_column("total", justify="right", style="bold", no_wrap=True)
-    table.add_column("", no_wrap=True)
+    has_room = width >= _WIDE
+    if has_room:
+        table.add_column("", no_wrap=True)
     rows = [(title, times) for title, run in titled for times in stage_times(run, now)]
     longest = max((times.total for _, times in rows), default=0.0) or 1.0
     for title, times in rows:
         bar = "█" * max(1, round(_BAR_WIDTH * times.total / longest))
         parts = [seconds(getattr(times, part)) for part in PARTS]
-        table.add_row(f"{title} {times.stage}".strip(), *parts, seconds(times.total), f"[cyan]{bar}[/]")
+        cells = [f"{title} {times.stage}".strip(), *parts, seconds(times.total)]
+        table.add_row(*cells, *([f"[cyan]{bar}[/]"] if has_room else []))
     return table
 
 

@@ -1,6 +1,7 @@
 """What the commands share: consoles, JSON answers, the profile, examples at the end of the help."""
 
 import json
+import sys
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -17,14 +18,17 @@ pipeline_option = click.option(
 )
 
 
+_FILE_WIDTH = 160  # a file or a pipe has no width of its own; tables stand there as wide as they are
+
+
 def answers() -> Console:
     """Return the console of answers: stdout."""
-    return Console(highlight=False)
+    return Console(highlight=False, width=None if sys.stdout.isatty() else _FILE_WIDTH)
 
 
 def remarks() -> Console:
     """Return the console of everything that is not an answer: stderr."""
-    return Console(stderr=True, highlight=False)
+    return Console(stderr=True, highlight=False, width=None if sys.stderr.isatty() else _FILE_WIDTH)
 
 
 def print_json(body: Any) -> None:

@@ -60,7 +60,7 @@ def show(run_id: str, as_json: bool) -> None:
         print_json(run.to_json())
         return
     console = answers()
-    for part in run_details(run, datetime.now(UTC)):
+    for part in run_details(run, datetime.now(UTC), console.width):
         console.print(part, soft_wrap=isinstance(part, str))
 
 
@@ -112,7 +112,7 @@ def metrics_text(metrics: dict[str, Any]) -> str:
     )
 
 
-def run_details(run: "Run", now: datetime) -> list[Any]:
+def run_details(run: "Run", now: datetime, width: int) -> list[Any]:
     """Return everything about a run, for a console."""
     from baton.tables import stage_table, time_table
 
@@ -123,7 +123,7 @@ def run_details(run: "Run", now: datetime) -> list[Any]:
     parts: list[Any] = [f"{head}{started}  {seconds(run.elapsed_s(now))}"]
     if params:
         parts.append(f"[dim]params  {plain(params)}[/]")
-    return [*parts, "", stage_table(run, now), "", *outcome(run), "", time_table([("", run)], now)]
+    return [*parts, "", stage_table(run, now), "", *outcome(run), "", time_table([("", run)], now, width)]
 
 
 def _list(found: "list[Run]", now: datetime) -> Table:

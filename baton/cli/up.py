@@ -1,8 +1,6 @@
 """`baton up`: the local cloud and the workers in the foreground, in one log."""
 
-import json
 import threading
-from datetime import UTC, datetime
 from pathlib import Path
 
 import click
@@ -41,32 +39,31 @@ def up(data_dir: Path, ports: str, raw: bool) -> None:
     from baton.connections import Connections
     from baton.house import LOGS, House, interrupt_on_signals
     from baton.logbook import LogBook
+    from baton.processes import OURSELVES, log_entry
     from baton.setup import set_up
 
     console = Console(highlight=False)
     gone = threading.Event()
     book = LogBook(data_dir / LOGS, console, is_raw=raw, on_closed=gone.set)
+
+    def say(action: str, **fields: str) -> None:
+        book(OURSELVES, log_entry(action, **fields))
+
     interrupt_on_signals()
     try:
         with House(data_dir, book, ports) as house:
-            set_up(Connections(house.profile), lambda step: _say(book, "set-up", **step.to_json()))
+            set_up(Connections(house.profile), lambda step: say("set-up", **step.to_json()))
             house.start_workers()
             if raw:
-                _say(book, "ready", **{name: value for name, value in house.profile.addresses()})
+                say("ready", **{name: value for name, value in house.profile.addresses()})
             else:
                 console.print(_ready_panel(house.profile.source, dict(house.profile.addresses())))
             while not gone.wait(_LOOK_S):
                 pass
     except KeyboardInterrupt:
-        _say(book, "stopped")
+        say("stopped")
     finally:
         book.close()
-
-
-def _say(book: "object", action: str, **fields: str) -> None:
-    assert callable(book)
-    body = {"time": datetime.now(UTC).isoformat(), "severity": "INFO", "action": action, **fields}
-    book("baton", json.dumps(body, ensure_ascii=False))
 
 
 def _ready_panel(source: str, addresses: dict[str, str]) -> Panel:
