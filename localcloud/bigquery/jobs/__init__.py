@@ -1,0 +1,1 @@
+"""Jobs: accepted once per id, run in threads, finished in one commit together with their effect."""

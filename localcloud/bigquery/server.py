@@ -1,0 +1,115 @@
+"""The local BigQuery as a part of the local cloud: one REST port, one gRPC port, one data directory."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from localcloud.bigquery.calls import BigQueryDiscovery, Threads
+from localcloud.bigquery.datasets import DatasetHandlers
+from localcloud.bigquery.engine import Engine
+from localcloud.bigquery.gcs import Storage
+from localcloud.bigquery.jobs.handlers import JobHandlers
+from localcloud.bigquery.jobs.results import ResultHandlers
+from localcloud.bigquery.jobs.service import JobService
+from localcloud.bigquery.projects import ProjectHandlers
+from localcloud.bigquery.resources import Sizes
+from localcloud.bigquery.sessions import Sessions
+from localcloud.bigquery.storage_read import StorageReadServer
+from localcloud.bigquery.streaming import StreamingHandlers
+from localcloud.bigquery.tables import TableHandlers
+from localcloud.bigquery.uploads import Uploads
+from localcloud.faults import Faults
+from localcloud.http import HttpServer
+from localcloud.rest import RestApi, combine
+
+log = logging.getLogger(__name__)
+
+
+class BigQueryServer:
+    """Serves BigQuery REST v2 and the Storage Read API from one data directory."""
+
+    def __init__(
+        self,
+        *,
+        data_dir: Path,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        grpc_port: int = 0,
+        storage_endpoint: str | None = None,
+        faults: Faults | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        """Wire the part; nothing is opened before `start`.
+
+        Args:
+            data_dir: everything durable lives here; made if missing.
+            host: the address to bind.
+            port: of REST; 0 for a free one.
+            grpc_port: of the Storage Read API; 0 for a free one.
+            storage_endpoint: where gs:// is, `http://127.0.0.1:PORT`; None reads STORAGE_EMULATOR_HOST.
+            faults: switched-on faults for the REST methods.
+            clock: seconds since 1970.
+        """
+        root = Path(data_dir)
+        endpoint = os.environ.get("STORAGE_EMULATOR_HOST", "") if storage_endpoint is None else storage_endpoint
+        if endpoint and "://" not in endpoint:
+            endpoint = f"http://{endpoint}"
+        sizes = Sizes()
+        discovery = BigQueryDiscovery.load("bigquery", "v2")
+        self._engine = Engine(root)
+        self._threads = Threads()
+        self._uploads = Uploads(self._engine.incoming)
+        self._jobs = JobService(self._engine, Storage(endpoint), sizes, clock)
+        self._sessions = Sessions(self._engine, root / "sessions", clock)
+        handlers = {
+            **ProjectHandlers(self._engine, self._threads).table(),
+            **DatasetHandlers(self._engine, self._jobs, self._threads).table(),
+            **TableHandlers(self._engine, self._jobs, sizes, discovery, self._threads).table(),
+            **StreamingHandlers(self._engine, self._jobs, self._threads).table(),
+            **JobHandlers(self._jobs, self._uploads, discovery, self._threads).table(),
+            **ResultHandlers(self._jobs, discovery, self._threads).table(),
+        }
+        faults = Faults() if faults is None else faults
+        app = combine(RestApi(discovery, handlers, faults), faults=faults)
+        self._http = HttpServer(app, host=host, port=port)
+        self._read = StorageReadServer(self._sessions, host=host, port=grpc_port)
+        self.grpc_port = grpc_port
+
+    @property
+    def storage_port(self) -> int:
+        """The gRPC port, under the name by which the whole local cloud asks for it."""
+        return self.grpc_port
+
+    async def start(self) -> int:
+        """Bind both ports, take up jobs that a former process left; the REST port."""
+        self.grpc_port = await self._read.start()
+        try:
+            await asyncio.to_thread(self._load)
+            return await self._http.start()
+        except BaseException:
+            await self.stop(0)
+            raise
+
+    async def stop(self, grace_s: float = 1.0) -> None:
+        """Close sockets, interrupt jobs (they are resumed at the next start), write a checkpoint."""
+        await self._http.stop(grace_s)
+        await self._read.stop(grace_s)
+        await asyncio.to_thread(self._close, grace_s)
+
+    def _load(self) -> None:
+        self._uploads.sweep()
+        self._sessions.sweep()
+        if self._jobs.has_unfinished():
+            resumed = self._jobs.resume()
+            log.info("took up unfinished jobs", extra={"action": "jobs_resumed", "jobs": resumed})
+
+    def _close(self, grace_s: float) -> None:
+        self._jobs.stop(grace_s)
+        self._threads.close()
+        self._sessions.close()
+        self._engine.close()
