@@ -2,12 +2,12 @@
 
 import argparse
 import asyncio
-import ipaddress
 import logging
 import sys
 from pathlib import Path
 
 from localcloud import endpoints
+from localcloud.browsers import is_loopback
 from localcloud.cloud import LocalCloud, PartError
 from localcloud.faults import FaultError, Faults
 from localcloud.logs import log_to_stderr
@@ -46,7 +46,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 async def _run(cloud: LocalCloud, options: argparse.Namespace) -> int:
     stopping = stop_signal()
-    if not _is_loopback(options.host):
+    if not is_loopback(options.host):
         log.warning("reachable from outside", extra={"action": "not_loopback", "host": options.host})
     starting = asyncio.create_task(cloud.start())
     stopped = asyncio.create_task(stopping.wait())
@@ -91,13 +91,6 @@ def _parse_parts(text: str) -> list[str]:
         if name not in PARTS:
             raise PortError(f"--parts {text}: no part is called {name!r}; the parts are {', '.join(PARTS)}.")
     return names
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 if __name__ == "__main__":

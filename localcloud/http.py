@@ -14,6 +14,8 @@ from typing import Any
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from localcloud.browsers import KeepBrowsersOut
+
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
@@ -32,7 +34,7 @@ class HttpServer:
     """One listening socket and its ASGI app, in the event loop that calls `start`."""
 
     def __init__(self, app: AsgiApp, *, host: str = "127.0.0.1", port: int = 0) -> None:
-        self._app = app
+        self._app = KeepBrowsersOut(app, host)
         self._host = host
         self._port = port
         self._server: _Server | None = None
