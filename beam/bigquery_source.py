@@ -111,8 +111,7 @@ def plan(uri: str, columns: Columns, *, workers: int, project: str, limit: int |
         raise EmptySource(f"source {uri!r} is an empty table; load rows into it first")
     schema = bytes(session.arrow_schema.serialized_schema)
     check_types(uri, pa.ipc.read_schema(pa.py_buffer(schema)), columns)
-    names = sorted(stream.name for stream in session.streams)
-    return [BigQueryShard(uri, stream, number, schema, limit) for number, stream in enumerate(names)]
+    return [BigQueryShard(uri, stream.name, number, schema, limit) for number, stream in enumerate(session.streams)]
 
 
 def client() -> "BigQueryReadClient":
@@ -157,7 +156,7 @@ def _open_session(uri: str, table: str, parent: str, columns: Columns, streams: 
             f"source {uri!r} does not exist ({error.message}); check project, dataset and table"
         ) from error
     except exceptions.InvalidArgument as error:
-        named = [name for name in columns if re.search(rf"\b{name}\b", error.message.rpartition(":")[2])]
+        named = [name for name in columns if re.search(rf"\b{name}\b", error.message)]
         if not named:
             raise SourceError(f"source {uri!r} cannot be read ({error.message}); read a table, not a view") from error
         raise MissingColumns(
