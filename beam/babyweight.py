@@ -34,6 +34,7 @@ from beam.shards import Shard
 
 PIPELINE = "babyweight"
 LOCAL_RUNNER = "FnApiRunner"
+CLOUD_WORKERS = 25  # where Dataflow chooses how many there are: enough streams for as many
 EXIT_OK = 0
 EXIT_FAILED = 1
 EXIT_USAGE = 2
@@ -157,12 +158,12 @@ def thread_count(options: PipelineOptions, shards: int) -> int:
 
 
 def worker_count(options: PipelineOptions) -> int:
-    """Return how many workers will read: Dataflow's most, or this machine's cores."""
+    """Return how many workers may read: Dataflow's most, or this machine's cores."""
     worker = options.view_as(WorkerOptions)
     direct = options.view_as(DirectOptions).direct_num_workers
     if options.view_as(StandardOptions).runner == LOCAL_RUNNER:
         return int(direct if direct > 1 else os.cpu_count() or 1)
-    return int(worker.max_num_workers or worker.num_workers or os.cpu_count() or 1)
+    return int(worker.max_num_workers or worker.num_workers or CLOUD_WORKERS)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -173,7 +174,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BadFlag as error:
         logger.error(str(error), extra=logs.fields("preprocess-refused", error=type(error).__name__))
         return EXIT_USAGE
-    logger = logs.configure(run_id=flags.run_id)
+    logger = logs.configure(run_id=flags.run_id, job_name=options.view_as(GoogleCloudOptions).job_name or "")
     try:
         logger.info("preprocessing starts", extra=logs.fields("preprocess-started", source=flags.source))
         result = run(flags, options)

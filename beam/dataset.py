@@ -140,7 +140,7 @@ def publish(target: Target, spec: DatasetSpec, totals: Totals) -> dict[str, Any]
     with ThreadPoolExecutor(max_workers=PARALLEL_FILES) as pool:
         list(pool.map(lambda move: _move(target, *move), moves))
     kept = {*reject_files, *(name for _, name in moves)}
-    stale = [name for name in directory.list_files() if _FINAL_NAME.fullmatch(name) and name not in kept]
+    stale = [name for name in directory.list_files(recursive=False) if _FINAL_NAME.fullmatch(name) and name not in kept]
     _delete(directory, stale)
     if not totals.train_rows:
         _clear_own(target)

@@ -69,9 +69,9 @@ class Location:
         if self.size_bytes() is not None:
             self.filesystem.delete_file(self.path)
 
-    def list_files(self) -> list[str]:
-        """Return the paths of all files below, relative to this place, sorted; none where the place does not exist."""
-        selector = fs.FileSelector(self.path, recursive=True, allow_not_found=True)
+    def list_files(self, *, recursive: bool = True) -> list[str]:
+        """Return the paths of the files below, relative to this place, sorted; none where the place does not exist."""
+        selector = fs.FileSelector(self.path, recursive=recursive, allow_not_found=True)
         infos = self.filesystem.get_file_info(selector)
         base = self.path.rstrip("/") + "/"
         return sorted(info.path.removeprefix(base) for info in infos if info.type == fs.FileType.File)

@@ -184,6 +184,7 @@ def _count(summary: ShardSummary) -> None:
         "eval_rows": summary.rows("eval"),
         "rejected_rows": summary.rows("rejects"),
     }
-    counts |= {f"rejected: {reason}": count for reason, count in summary.rejects_by_reason.items()}
+    by_reason = summary.rejects_by_reason.items()
+    counts |= {f"rejected_{reason.replace(' ', '_')}": count for reason, count in by_reason}
     for name, count in counts.items():
         Metrics.counter(NAMESPACE, name).inc(count)

@@ -76,6 +76,7 @@ def test_several_shards_use_all_cores_unless_told_otherwise(
         (["--direct_num_workers=3"], 3),
         (["--runner=DataflowRunner", "--max_num_workers=20"], 20),
         (["--runner=DataflowRunner", "--num_workers=5"], 5),
+        (["--runner=DataflowRunner"], 25),
     ],
 )
 def test_streams_are_asked_for_by_the_most_workers_there_may_be(

@@ -146,9 +146,9 @@ def test_rows_are_counted_as_beam_counters(tmp_path: Path) -> None:
         "train_rows": 4,
         "eval_rows": 4,
         "rejected_rows": 3,
-        "rejected: weight_pounds is missing": 1,
-        "rejected: row is empty": 1,
-        "rejected: month is out of range": 1,
+        "rejected_weight_pounds_is_missing": 1,
+        "rejected_row_is_empty": 1,
+        "rejected_month_is_out_of_range": 1,
     }
 
 
