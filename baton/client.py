@@ -8,6 +8,7 @@ print(run.state, run.metrics)
 print(client.predict([{"is_male": "True", "mother_age": 28, "plurality": "Single(1)", "gestation_weeks": 39}]))
 """
 
+import json
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -30,6 +31,7 @@ from messages import DataReady, DecodeError, Event, Parameters, PreprocessDone, 
 from messages.codec import validate
 from messages.events import is_run_id
 from messages.triggers import StoredObject
+from workers.errors import LaunchRefused
 from workers.publisher import publish_event
 
 SOURCE = "//baton/client"
@@ -225,7 +227,7 @@ class Client:
             Refused: an instance is wrong; the model's server names the field.
         """
         name = self.endpoint(pipeline)
-        with _explaining(f"endpoint {name}"):
+        with _explaining(f"endpoint {name}"), _model_refusals():
             vertex, region = self.connections.vertex, self.profile.region
             endpoints = vertex.locations(region).endpoints()
             request = endpoints.predict(endpoint=name, body={"instances": [dict(i) for i in instances]})
@@ -302,6 +304,20 @@ def new_run_id() -> str:
 
 def _newest_first(run: Run) -> tuple[bool, datetime]:
     return run.started is None, run.started or datetime.min.replace(tzinfo=UTC)
+
+
+@contextmanager
+def _model_refusals() -> Iterator[None]:
+    """Say what the model's server said; the endpoint wraps its answer into an error of its own."""
+    try:
+        yield
+    except LaunchRefused as fault:
+        _, brace, rest = fault.message.partition("{")
+        try:
+            told = json.loads(brace + rest)["error"]["message"]
+        except (ValueError, KeyError, TypeError):
+            raise fault from None
+        raise Refused(f"the model refuses: {told}", "mend the instance") from fault
 
 
 @contextmanager

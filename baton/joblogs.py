@@ -1,6 +1,7 @@
 """Reads the jobs' own log lines from Cloud Logging; the local cloud answers the same API.
 
-A job is found by `resource.labels.job_id`: Dataflow's job id, or the last part of a Vertex AI job's name.
+A job is found by `resource.labels.job_id`: Dataflow's job id, or the last part of a Vertex AI job's name. A rollout has
+no job; what its deployed model's server wrote is found by `labels.deployed_model_id`.
 Source: logging v2 discovery document, `entries.list`.
 """
 
@@ -12,7 +13,9 @@ from typing import Any
 
 from baton.runs import Run, StageView
 from workers.google_rest import GoogleRest
+from workers.rollout import deployed_model_id_of
 
+ROLLOUT = "deploy"
 _PAGE_SIZE = 1000
 
 
@@ -37,10 +40,13 @@ class LogLine:
         }
 
 
-def job_ids(stage: StageView) -> list[str]:
-    """Return the ids of every job that the stage has had, over all attempts, the first first."""
-    ids = dict.fromkeys(step.job_id.rsplit("/", 1)[-1] for step in stage.history if step.job_id)
-    return list(ids)
+def filters_of(run: Run, stage: StageView) -> list[tuple[str, str]]:
+    """Return (job id, filter) of every job that the stage has had, over all attempts, the first first."""
+    if stage.name == ROLLOUT:
+        ids = [deployed_model_id_of(run.id, attempt) for attempt in range(1, stage.attempt + 1)]
+        return [(id_, f'labels.deployed_model_id="{id_}"') for id_ in ids]
+    jobs = dict.fromkeys(step.job_id.rsplit("/", 1)[-1] for step in stage.history if step.job_id)
+    return [(id_, f'resource.labels.job_id="{id_}"') for id_ in jobs]
 
 
 def lines_of(logging: GoogleRest, project: str, run: Run, stage: str | None, since: str = "") -> Iterator[LogLine]:
@@ -52,22 +58,21 @@ def lines_of(logging: GoogleRest, project: str, run: Run, stage: str | None, sin
     """
     for view in run.stages:
         if stage in (None, view.name):
-            for job_id in job_ids(view):
-                yield from _lines_of_job(logging, project, view.name, job_id, since)
+            for job_id, filter_text in filters_of(run, view):
+                for entry in _entries(logging, project, filter_text, since):
+                    yield _line(view.name, job_id, entry)
 
 
-def _lines_of_job(logging: GoogleRest, project: str, stage: str, job_id: str, since: str) -> Iterator[LogLine]:
-    filter_text = f'resource.labels.job_id="{job_id}"' + (f' AND timestamp>="{since}"' if since else "")
+def _entries(logging: GoogleRest, project: str, filter_text: str, since: str) -> Iterator[dict[str, Any]]:
     body: dict[str, Any] = {
         "resourceNames": [f"projects/{project}"],
-        "filter": filter_text,
+        "filter": filter_text + (f' AND timestamp>="{since}"' if since else ""),
         "orderBy": "timestamp asc",
         "pageSize": _PAGE_SIZE,
     }
     while True:
         answer = logging.read(logging.service.entries().list(body=body))
-        for entry in answer.get("entries", []):
-            yield _line(stage, job_id, entry)
+        yield from answer.get("entries", [])
         if not answer.get("nextPageToken"):
             return
         body = {**body, "pageToken": answer["nextPageToken"]}

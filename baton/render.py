@@ -58,7 +58,7 @@ def parse(line: str) -> Mapping[str, Any] | None:
 def rest_of(fields: Mapping[str, Any]) -> str:
     """Return what has no column of its own, as ` key=value` pairs; empty values are left out."""
     pairs = []
-    if "action" in fields and fields.get("message"):
+    if "action" in fields and fields.get("message") not in (None, fields["action"]):
         pairs.append(("message", fields["message"]))
     pairs += [(key, value) for key, value in fields.items() if key not in _SHOWN_APART]
     return "".join(f" {clean(str(key))}={_value(value)}" for key, value in pairs if value not in (None, "", [], {}))

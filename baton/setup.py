@@ -27,6 +27,7 @@ from messages.topics import (
     subscription_path,
     topic_path,
 )
+from workers.settings import Settings
 
 ACK_DEADLINE_S = 60
 RETRY_MIN_S, RETRY_MAX_S = 1, 600
@@ -36,6 +37,7 @@ INCOMING_PREFIX = "incoming/"
 FINALIZE = "OBJECT_FINALIZE"
 PAYLOAD_FORMAT = "JSON_API_V1"
 TEMPLATES_DIR_VARIABLE = "BATON_TEMPLATES_DIR"
+OUR_IMAGES = "us-central1-docker.pkg.dev/baton-local/baton/"  # as the files in deploy/templates name them
 _THREADS = 8
 
 
@@ -269,19 +271,25 @@ def templates_dir(connections: Connections) -> Path:
 
 
 def template(path: Path, connections: Connections) -> bytes:
-    """Return a template file's content with its image's full name.
+    """Return a template file's content, with the names of our images in the registry of the settings.
 
     Raises:
-        Refused: it is not there, or no container spec.
+        Refused: it is no container spec.
     """
-    mend = f"write a flex template's container spec there, or set {TEMPLATES_DIR_VARIABLE}"
+    settings = connections.settings
     try:
         body = json.loads(path.read_text(encoding="utf-8"))
-        settings = connections.settings
-        image = str(body["image"])
-    except (OSError, ValueError, KeyError, TypeError) as fault:
+        body["image"] = relocated(body["image"], settings)
+        environment = body.get("defaultEnvironment", {})
+        if "sdkContainerImage" in environment:
+            environment["sdkContainerImage"] = relocated(environment["sdkContainerImage"], settings)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as fault:
+        mend = f"write a flex template's container spec there, or set {TEMPLATES_DIR_VARIABLE}"
         raise Refused(f"{path} cannot be used as a flex template ({fault!r})", mend) from fault
-    for placeholder, value in (("<image_prefix>", settings.image_prefix), ("<tag>", settings.image_tag)):
-        image = image.replace(placeholder, value)
-    body["image"] = settings.image(image)
     return (json.dumps(body, indent=2, ensure_ascii=False) + "\n").encode()
+
+
+def relocated(image: str, settings: Settings) -> str:
+    """Return an image of the local project as one of the settings' registry and tag; any other stays as it is."""
+    name = image.removeprefix(OUR_IMAGES)
+    return settings.image(name.partition(":")[0]) if name != image or "/" not in image else image

@@ -60,7 +60,7 @@ def _result(stage: StageView) -> str:
     if stage.name == "preprocess" and "train_examples" in result:
         return (
             f"{result['train_examples']:,} train and {result['eval_examples']:,} eval examples, "
-            f"{result['rejected_rows']:,} rows rejected"
+            f"{result['rejected_rows']:,} rejected"
         )
     if stage.name == "train" and result.get("metrics"):
         return ", ".join(f"{k} {v:.4g}" for k, v in result["metrics"].items() if k.startswith(("rmse", "baseline")))

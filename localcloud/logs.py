@@ -30,5 +30,6 @@ def log_to_stderr(level: str = "INFO") -> None:
     handler.setFormatter(JsonLines())
     logging.basicConfig(level=level, handlers=[handler], force=True)
     logging.captureWarnings(True)
+    logging.getLogger("httpx").setLevel(logging.WARNING)  # it tells of every request, health checks included
     # uvicorn tells of every start and stop of a server, in words of its own; our ready lines say it once.
     logging.getLogger("uvicorn").setLevel(logging.WARNING)

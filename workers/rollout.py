@@ -326,7 +326,12 @@ class TidyPhase(_Phase):
 
 def deployed_model_id(context: Context) -> str:
     """Return ten digits that follow from run and attempt: deploying twice is then refused instead of doubled."""
-    digest = hashlib.sha256(f"{context.run_id}/{context.attempt}".encode()).digest()
+    return deployed_model_id_of(context.run_id, context.attempt)
+
+
+def deployed_model_id_of(run_id: str, attempt: int) -> str:
+    """Return the same id for whoever knows only run and attempt, such as a reader of the model server's logs."""
+    digest = hashlib.sha256(f"{run_id}/{attempt}".encode()).digest()
     return str(10**9 + int.from_bytes(digest[:8]) % (9 * 10**9))
 
 

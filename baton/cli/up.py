@@ -4,11 +4,10 @@ import threading
 from pathlib import Path
 
 import click
-from rich.console import Console
 from rich.panel import Panel
 from rich.table import Table
 
-from baton.cli.common import examples
+from baton.cli.common import answers, examples
 from baton.profile import DEFAULT_HOME
 
 _LOOK_S = 1.0
@@ -42,7 +41,7 @@ def up(data_dir: Path, ports: str, raw: bool) -> None:
     from baton.processes import OURSELVES, log_entry
     from baton.setup import set_up
 
-    console = Console(highlight=False)
+    console = answers()
     gone = threading.Event()
     book = LogBook(data_dir / LOGS, console, is_raw=raw, on_closed=gone.set)
 
