@@ -6,6 +6,7 @@ Vertex AI's 1,673 schemas cost a few hundred kilobytes instead of twenty megabyt
 
 import base64
 import binascii
+import functools
 import json
 import re
 from collections.abc import Mapping
@@ -67,6 +68,7 @@ def camel(name: str) -> str:
     return re.sub(r"_([a-z0-9])", lambda found: found.group(1).upper(), name)
 
 
+@functools.lru_cache(maxsize=4096)  # asked for every field of every answer; a list of a thousand objects has thousands
 def snake(name: str) -> str:
     """`jobName` -> `job_name`: how Google's error texts spell a field."""
     return re.sub(r"(?<=[a-z0-9])([A-Z])", lambda found: "_" + found.group(1).lower(), name[:1].lower() + name[1:])
