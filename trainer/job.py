@@ -54,7 +54,8 @@ def run(options: Options, is_interrupted: Callable[[], bool] = lambda: False) ->
     started_at = time.monotonic()
     dataset = load(options)
     target = open_directory(options.model_dir)
-    target.delete(METRICS)  # of an earlier run into the same directory: it must not vouch for this one
+    if METRICS in target.names(METRICS):  # listing also tells now, not after training, that there is no such bucket
+        target.delete(METRICS)  # of an earlier run into the same directory: it must not vouch for this one
     logs.info(
         "dataset.read",
         dataset=options.dataset,

@@ -5,8 +5,10 @@ through google-cloud-storage, which honours STORAGE_EMULATOR_HOST. A write is at
 the whole file or the one before it, also when this process is killed half-way.
 """
 
+import contextlib
 import os
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -104,35 +106,57 @@ class BucketDirectory:
         self._bucket = _client().bucket(bucket)
 
     def read(self, name: str) -> bytes:
-        from google.api_core import exceptions
+        from google.api_core.exceptions import NotFound
 
-        try:
-            data: bytes = self._bucket.blob(self._prefix + name).download_as_bytes()
-        except exceptions.NotFound as error:
-            raise FileNotFoundError(f"{self.uri}/{name}") from error
+        with _explained(f"{self.uri}/{name}", "read"):
+            try:
+                data: bytes = self._bucket.blob(self._prefix + name).download_as_bytes()
+            except NotFound as error:
+                raise FileNotFoundError(f"{self.uri}/{name}") from error
         return data
 
     def write(self, name: str, data: bytes) -> None:
-        self._bucket.blob(self._prefix + name).upload_from_string(data, content_type=_content_type(name))
+        with _explained(f"{self.uri}/{name}", "written"):
+            self._bucket.blob(self._prefix + name).upload_from_string(data, content_type=_content_type(name))
 
     def names(self, prefix: str) -> list[str]:
-        blobs = self._bucket.list_blobs(prefix=self._prefix + prefix)
+        with _explained(f"{self.uri}/{prefix}", "listed"):
+            blobs = list(self._bucket.list_blobs(prefix=self._prefix + prefix))
         return sorted(blob.name.removeprefix(self._prefix) for blob in blobs)
 
     def delete(self, name: str) -> None:
-        from google.api_core import exceptions
+        from google.api_core.exceptions import NotFound
 
-        try:
-            self._bucket.blob(self._prefix + name).delete()
-        except exceptions.NotFound:
-            return  # gone already, which is what was asked for
+        with _explained(f"{self.uri}/{name}", "deleted"):
+            try:
+                self._bucket.blob(self._prefix + name).delete()
+            except NotFound:
+                return  # gone already, which is what was asked for
+
+
+@contextlib.contextmanager
+def _explained(uri: str, verb: str) -> Iterator[None]:
+    """Say what was tried where, when the bucket refuses; the client has repeated by then what was worth repeating."""
+    from google.api_core.exceptions import GoogleAPIError
+    from google.auth.exceptions import GoogleAuthError
+
+    try:
+        yield
+    except (GoogleAPIError, GoogleAuthError) as error:
+        raise StorageError(
+            f"an object cannot be {verb}",
+            value=f"{type(error).__name__}: {error}",
+            place=uri,
+            mend="check that the bucket exists and that the job's service account may use its objects",
+        ) from error
 
 
 def _client() -> Any:
     """A storage client; imported here because a job on local directories needs none."""
     from google.cloud import storage
 
-    return storage.Client(project=os.environ.get("GOOGLE_CLOUD_PROJECT"))
+    with _explained("gs://", "reached"):
+        return storage.Client(project=os.environ.get("GOOGLE_CLOUD_PROJECT"))
 
 
 def _content_type(name: str) -> str:

@@ -107,6 +107,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Interrupted:
         logs.warning("training.interrupted", mend="start the job again: it goes on from the checkpoint")
         return EXIT_INTERRUPTED
+    except OSError as error:
+        mend = "check the path, its permissions and the free space"
+        logs.error("training.failed", error=str(error), value=error.strerror, place=error.filename, mend=mend)
+        return EXIT_UNEXPECTED
     except Exception as error:  # noqa: BLE001  the process ends here, and the last line must tell why
         logs.error("training.failed", with_traceback=True, error=f"{type(error).__name__}: {error}")
         return EXIT_UNEXPECTED

@@ -69,7 +69,7 @@ def serving_process(storage_uri: str, extra: Mapping[str, str] | None = None) ->
     """A server that is healthy inside the context and gone after it."""
     serving = start_serving(storage_uri, extra)
     try:
-        wait_until(lambda: serving.process.poll() is not None or serving.is_healthy(), 20, f"server up: {serving.log}")
+        wait_until(lambda: serving.process.poll() is not None or serving.is_healthy(), 60, f"server up: {serving.log}")
         assert serving.process.poll() is None, serving.log
         yield serving
     finally:

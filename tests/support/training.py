@@ -46,7 +46,7 @@ def run_trainer(
 ) -> tuple[int, list[dict[str, Any]]]:
     """Run a training job to its end; returns its exit code and its log's JSON lines."""
     process = start_trainer(dataset, output, flags, extra)
-    _, errors = process.communicate(timeout=100)
+    _, errors = process.communicate(timeout=250)
     return process.returncode, json_lines(errors)
 
 

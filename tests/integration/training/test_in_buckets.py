@@ -15,7 +15,7 @@ from tests.support.loop_thread import LoopThread
 from tests.support.training import run_trainer
 from tests.support.waiting import wait_until
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 FLAGS = ["--num-train-examples", "5120", "--num-evals", "2"]
 
@@ -70,11 +70,15 @@ def test_a_job_reads_writes_and_restarts_in_buckets_and_is_served_from_there(
 
 
 def test_a_missing_object_is_named(environment: dict[str, str], tmp_path: Path) -> None:
-    """The trainer names the manifest's directory, the server the file that it lacks."""
+    """The trainer names the manifest's directory or the bucket, the server the file that it lacks."""
     bucket_with_dataset(environment, tmp_path)
     code, log = run_trainer("gs://births/elsewhere", "gs://births/run-1", FLAGS, environment)
     assert (code, log[-1]["place"]) == (2, "gs://births/elsewhere")
+    code, log = run_trainer("gs://births/data", "gs://no-such-bucket/run-1", FLAGS, environment)
+    assert code == 2
+    assert log[-1]["place"].startswith("gs://no-such-bucket/run-1/model")
+    assert "bucket exists" in log[-1]["mend"]
     server = start_serving("gs://births/nothing", environment)
-    assert server.process.wait(20) == 2
+    assert server.process.wait(60) == 2
     refusal = wait_until(lambda: server.lines("serving.refused"), 5, "the refusal")[0]
     assert refusal["place"] == "gs://births/nothing/instance_schema.json"

@@ -121,7 +121,7 @@ def test_sigterm_ends_the_server_cleanly(trained: TrainedModel) -> None:
 
 
 def _refusal(server: ServingProcess) -> dict[str, object]:
-    assert server.process.wait(20) == 2
+    assert server.process.wait(60) == 2
     from tests.support.waiting import wait_until
 
     return wait_until(lambda: server.lines("serving.refused"), 5, "the refusal")[0]
