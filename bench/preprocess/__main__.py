@@ -40,7 +40,7 @@ class Way:
     def measure(self, directory: Path) -> None:
         """Run once, in a process of its own."""
         with tempfile.TemporaryDirectory(dir=directory) as output:
-            command = [sys.executable, "-m", "bench.preprocess.ways", self.way, str(directory / self.source), output]
+            command = [sys.executable, "-m", "bench.preprocess.one_way", self.way, str(directory / self.source), output]
             began_at = time.perf_counter()
             done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
             self.wall_s.append(time.perf_counter() - began_at)
@@ -69,7 +69,7 @@ def measure(rows: int, original_rows: int, repeats: int, seed: int) -> dict[str,
     ways = [
         Way("original", "original", "few.parquet", original_rows),
         Way("original_tenth", "original", "fewer.parquet", original_rows // 10),
-        Way("arrow", "arrow", "births.parquet", rows),
+        Way("arrow", "plain_arrow", "births.parquet", rows),
         Way("ours", "ours", "births.parquet", rows),
         Way("ours_csv", "ours", "births.csv", rows),
     ]
