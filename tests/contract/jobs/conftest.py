@@ -42,7 +42,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         if b"refuse" in body: return self.answer(400, b'{"error": "mother_age is missing"}')
         if b"nonsense" in body: return self.answer(200, b"nonsense")
         if self.path != os.environ["AIP_PREDICT_ROUTE"]: return self.answer(404, b"{}")
-        aip = {k: v for k, v in os.environ.items() if k.startswith("AIP_") or k == "GREETING"}
+        aip = {k: v for k, v in os.environ.items() if k.startswith("AIP_") or k == "GREETING"}; aip["PID"] = os.getpid()
         self.answer(200, json.dumps({"predictions": [aip] * body.count(b"x")}).encode())
 print("serving", flush=True)
 http.server.ThreadingHTTPServer(("127.0.0.1", int(os.environ["AIP_HTTP_PORT"])), Handler).serve_forever()

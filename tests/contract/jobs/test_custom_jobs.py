@@ -55,7 +55,8 @@ def test_the_container_contract(vertex: Any, cloud_logging: Any, name: str) -> N
     container = body["jobSpec"]["workerPoolSpecs"][0]["containerSpec"]
     container["env"] = [{"name": "A", "value": "1"}, {"name": "B", "value": "$(A)-$(NOT_SET)"}]
     body["jobSpec"]["baseOutputDirectory"] = {"outputUriPrefix": "gs://b/runs/7"}
-    job = finished(lambda created=create(vertex, body): get(vertex, created))  # type: ignore[misc]
+    created = create(vertex, body)
+    job = finished(lambda: get(vertex, created))
     job_id = job["name"].rpartition("/")[2]
     request = {
         "resourceNames": ["projects/baton-local"],
@@ -93,7 +94,8 @@ def test_filters(vertex: Any, name: str) -> None:
     """The documented filter grammar works: labels, display_name, state, create_time, AND, OR, NOT."""
     body = custom_job(name, "exit 0")
     body["labels"]["step-kind"] = "train"
-    job = finished(lambda created=create(vertex, body): get(vertex, created))  # type: ignore[misc]
+    created = create(vertex, body)
+    job = finished(lambda: get(vertex, created))
     mine = f'labels.run="{name}"'
     assert listed(vertex, f'{mine} AND labels.step-kind="train"') == [name]
     assert listed(vertex, f"{mine} AND labels.step-kind=serve") == []

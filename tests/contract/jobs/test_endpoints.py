@@ -172,7 +172,8 @@ def test_a_server_that_dies_is_restarted(vertex: Any, endpoint: str) -> None:
         try:
             return len(predict(vertex, endpoint, "x")["predictions"]) == 1
         except HttpError as error:
-            assert error.resp.status == 503
+            if error.resp.status != 503:
+                raise
             return False
 
     wait_until(answers, what="the server's return")

@@ -95,7 +95,7 @@ def test_versions_and_aliases(vertex: Any, name: str) -> None:
         ("2", []),
         ("1", ["default"]),
     ]
-    assert [m["name"] for m in shown][0] == parent + "@3"
+    assert [m["name"] for m in shown] == [f"{parent}@{number}" for number in (3, 2, 1)]
     found = models.listVersions(name=parent, filter="labels.run=v2").execute()["models"]
     assert [m["versionId"] for m in found] == ["2"]
     assert models.get(name=parent).execute()["versionId"] == "1"

@@ -1,0 +1,341 @@
+"""The jobs service is killed with SIGKILL, at every step of what it does; nothing is lost and nothing runs twice."""
+
+import contextlib
+import json
+import os
+import random
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from googleapiclient.errors import HttpError
+
+from tests.contract.jobs.conftest import PARENT, SERVER, client, custom_job, finished
+from tests.support.waiting import wait_until
+
+_ROOT = Path(__file__).parents[3]
+_MORE_STEPS_THAN_THERE_ARE = 60
+
+
+class Service:
+    """The jobs service as a process of its own, on one data directory and one port."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.images = folder / "images.toml"
+        (folder / "server.py").write_text(SERVER, encoding="utf-8")
+        server = json.dumps([sys.executable, "-S", str(folder / "server.py")])
+        self.images.write_text(
+            f'[images.shell]\ncommand = ["/bin/sh", "-c"]\n[images.server]\ncommand = {server}\n', encoding="utf-8"
+        )
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port = int(probe.getsockname()[1])
+        self.process: subprocess.Popen[str] | None = None
+
+    def start(self) -> None:
+        arguments = [str(self.folder / "data"), str(self.port), str(self.images), str(self.folder / "step")]
+        self.process = subprocess.Popen(
+            [sys.executable, str(Path(__file__).with_name("crashing.py")), *arguments],
+            cwd=_ROOT,
+            env={**os.environ, "PYTHONPATH": str(_ROOT)},
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert self.process.stdout is not None
+        assert "ready" in self.process.stdout.readline()
+
+    def kill_at(self, step: int) -> None:
+        """From now on it kills itself at that step."""
+        assert self.process is not None
+        (self.folder / "step").write_text(str(step), encoding="ascii")
+        self.process.send_signal(signal.SIGUSR1)
+        wait_until(lambda: not (self.folder / "step").exists(), what="the arming")
+
+    def kill(self) -> None:
+        assert self.process is not None
+        self.process.kill()
+        self.wait()
+
+    def wait(self) -> int:
+        assert self.process is not None
+        assert self.process.stdout is not None
+        code = self.process.wait(20)
+        self.process.stdout.close()
+        return code
+
+    def dies(self, within_s: float = 0.3) -> bool:
+        """Say whether it dies (by its own hand) in a moment."""
+        assert self.process is not None
+        try:
+            self.process.wait(within_s)
+        except subprocess.TimeoutExpired:
+            return False
+        assert self.wait() == -signal.SIGKILL
+        return True
+
+    def stop(self) -> int:
+        assert self.process is not None
+        self.process.send_signal(signal.SIGTERM)
+        return self.wait()
+
+
+@pytest.fixture
+def service(tmp_path: Path) -> Iterator[Service]:
+    service = Service(tmp_path)
+    yield service
+    if service.process is not None and service.process.returncode is None:
+        service.stop()
+
+
+@contextlib.contextmanager
+def vertex_of(service: Service) -> Iterator[Any]:
+    with client("aiplatform", "v1", service.port) as api:
+        yield api.projects().locations()
+
+
+def create(service: Service, body: dict[str, Any]) -> dict[str, Any] | None:
+    """Create a job; None when the service died before it answered."""
+    with vertex_of(service) as vertex, contextlib.suppress(OSError, HttpError):
+        job: dict[str, Any] = vertex.customJobs().create(parent=PARENT, body=body).execute()
+        return job
+    return None
+
+
+def jobs(service: Service, label: str) -> list[dict[str, Any]]:
+    with vertex_of(service) as vertex:
+        answer = vertex.customJobs().list(parent=PARENT, filter=f"labels.run={label}").execute()
+    found: list[dict[str, Any]] = answer.get("customJobs", [])
+    return found
+
+
+def end_of(service: Service, job: dict[str, Any]) -> dict[str, Any]:
+    with vertex_of(service) as vertex:
+        return finished(lambda: vertex.customJobs().get(name=job["name"]).execute())
+
+
+@pytest.mark.slow
+def test_killed_at_every_step_of_a_job(service: Service) -> None:
+    """Whichever step the service dies at, a job that was answered exists, and each job runs exactly once."""
+    service.start()
+    for step in range(1, _MORE_STEPS_THAN_THERE_ARE):
+        starts = service.folder / f"starts-{step}"
+        service.kill_at(step)
+        answered = create(service, custom_job(f"step-{step}", f"echo x >>{starts}; sleep 0.15"))
+        if answered is not None:
+            with contextlib.suppress(OSError, HttpError, AssertionError):
+                end_of(service, answered)
+        if not service.dies():
+            assert step > 8, "the launch has more steps than that"
+            return
+        service.start()
+        found = jobs(service, f"step-{step}")
+        assert answered is None or len(found) == 1
+        for job in found:
+            assert end_of(service, job)["state"] == "JOB_STATE_SUCCEEDED"
+            assert starts.read_text() == "x\n", f"killed at step {step}"
+    raise AssertionError("the service never survived")
+
+
+def test_killed_while_jobs_run(service: Service) -> None:
+    """Jobs run on while the service is dead: one ends meanwhile, one is found again; neither starts twice."""
+    service.start()
+    starts = service.folder / "starts"
+    gate = service.folder / "gate"
+    script = f"echo x >>{starts}; while [ ! -e {gate} ]; do sleep 0.02; done; echo done"
+    short = create(service, custom_job("short", "sleep 0.2; exit 3"))
+    long = create(service, custom_job("long", script))
+    assert short is not None
+    assert long is not None
+    wait_until(starts.exists, what="the job's start")
+    service.kill()
+    service.start()
+    (found,) = jobs(service, "long")
+    assert found["state"] == "JOB_STATE_RUNNING"
+    assert "non-zero status of 3" in end_of(service, short)["error"]["message"]
+    gate.touch()
+    assert end_of(service, long)["state"] == "JOB_STATE_SUCCEEDED"
+    assert starts.read_text() == "x\n"
+
+
+def test_a_stopped_service_ends_its_jobs_and_carries_on_later(service: Service) -> None:
+    """SIGTERM ends every child, even one that ignores it; at the next start what was cut off runs again."""
+    service.start()
+    pids = service.folder / "pids"
+    ready = service.folder / "ready"
+    script = f"trap '' TERM; echo $$$$ >>{pids}; while [ ! -e {ready} ]; do sleep 0.02; done"
+    job = create(service, custom_job("stubborn", script))
+    assert job is not None
+    wait_until(pids.exists, what="the job's start")
+    assert service.stop() == 0
+    pid = int(pids.read_text())
+    wait_until(lambda: not Path(f"/proc/{pid}").exists(), timeout_s=2, what="the end of a process that was killed")
+    service.start()
+    wait_until(lambda: len(pids.read_text().split()) == 2, what="the job's second start")
+    ready.touch()
+    assert end_of(service, job)["state"] == "JOB_STATE_SUCCEEDED"
+
+
+def test_a_cancel_survives_a_crash(service: Service) -> None:
+    """A job asked to cancel just before the service is killed is cancelled by the next one."""
+    service.start()
+    job = create(service, custom_job("c", "trap '' TERM; while true; do sleep 0.02; done"))
+    assert job is not None
+    with vertex_of(service) as vertex:
+        wait_until(lambda: jobs(service, "c")[0]["state"] == "JOB_STATE_RUNNING", what="running")
+        vertex.customJobs().cancel(name=job["name"], body={}).execute()
+    service.kill()
+    service.start()
+    assert end_of(service, job)["state"] == "JOB_STATE_CANCELLED"
+
+
+def test_two_services_never_share_a_directory(service: Service) -> None:
+    """A second service on the same data directory refuses to start, and the first one's jobs are untouched."""
+    service.start()
+    command = [sys.executable, "-m", "localcloud.jobs", "--data-dir", str(service.folder / "data")]
+    second = subprocess.run(
+        [*command, "--images", str(service.images)], cwd=_ROOT, capture_output=True, text=True, timeout=30, check=False
+    )
+    assert second.returncode == 2
+    assert "in use by another jobs service" in second.stderr
+
+
+def test_kills_at_random_moments_under_load(service: Service) -> None:
+    """While jobs are being created the service is killed again and again; every answered job runs exactly once."""
+    seed = random.randrange(10**6)
+    print(f"seed {seed}")
+    moments = random.Random(seed)
+    starts = service.folder / "starts"
+    answered: list[dict[str, Any]] = []
+    service.start()
+    for round_number in range(4):
+        killer = threading.Timer(moments.uniform(0.02, 0.3), service.kill)
+        killer.start()
+        for number in range(40):
+            body = custom_job(f"r{round_number}-{number}", f"echo $CLOUD_ML_JOB_ID >>{starts}; sleep 0.05")
+            job = create(service, body | {"labels": {"load": "yes"}})
+            if job is None:
+                break
+            answered.append(job)
+        killer.join()
+        service.start()
+    with vertex_of(service) as vertex:
+        listing = vertex.customJobs()
+
+        def ended() -> list[dict[str, Any]] | None:
+            found = listing.list(parent=PARENT, filter="labels.load=yes", pageSize=1000).execute()["customJobs"]
+            return found if all(job["state"] == "JOB_STATE_SUCCEEDED" for job in found) else None
+
+        found = wait_until(ended, timeout_s=30, what="the end of all jobs")
+    assert found is not None
+    ids = sorted(job["name"].rpartition("/")[2] for job in found)
+    assert {job["name"] for job in answered} <= {job["name"] for job in found}
+    assert sorted(starts.read_text().split()) == ids
+
+
+def test_a_deployed_model_serves_on(service: Service) -> None:
+    """A model server survives the death of the service and is asked again; one that died meanwhile is restarted."""
+    service.start()
+    with vertex_of(service) as vertex:
+        endpoint = _deploy(vertex)
+        first = _pid(vertex, endpoint)
+    service.kill()
+    service.start()
+    with vertex_of(service) as vertex:
+        assert _pid(vertex, endpoint) == first
+    service.kill()
+    os.kill(first, signal.SIGKILL)
+    service.start()
+    with vertex_of(service) as vertex:
+        assert _pid(vertex, endpoint) != first
+    assert service.stop() == 0
+    service.start()
+    with vertex_of(service) as vertex:
+        assert _pid(vertex, endpoint) != first
+
+
+@pytest.mark.slow
+def test_killed_at_every_step_of_a_deployment(service: Service) -> None:
+    """Whichever step the service dies at, an answered deployment is carried to its end by the next service."""
+    service.start()
+    for step in range(1, _MORE_STEPS_THAN_THERE_ARE):
+        with vertex_of(service) as vertex:
+            model, endpoint = _model_and_endpoint(vertex, f"s{step}")
+        service.kill_at(step)
+        operation: dict[str, Any] | None = None
+        with vertex_of(service) as vertex, contextlib.suppress(OSError, HttpError, AssertionError):
+            operation = _begin_deployment(vertex, endpoint, model)
+            _end_of_operation(vertex, operation)
+        survived = not service.dies()
+        if not survived:
+            service.start()
+        if operation is not None:
+            with vertex_of(service) as vertex:
+                assert "error" not in _end_of_operation(vertex, operation), f"killed at step {step}"
+                assert _pid(vertex, endpoint)
+                if not survived:
+                    _undeploy(vertex, endpoint)
+        if survived:
+            assert step > 6, "a deployment has more steps than that"
+            return
+    raise AssertionError("the service never survived")
+
+
+def _deploy(vertex: Any) -> str:
+    model, endpoint = _model_and_endpoint(vertex, "e")
+    assert "error" not in _end_of_operation(vertex, _begin_deployment(vertex, endpoint, model))
+    return endpoint
+
+
+def _model_and_endpoint(vertex: Any, name: str) -> tuple[str, str]:
+    container = {"imageUri": "r/server", "healthRoute": "/health", "predictRoute": "/predict"}
+    body = {"modelId": name, "model": {"displayName": name, "containerSpec": container}}
+    operation = vertex.models().upload(parent=PARENT, body=body).execute()
+    wait_until(lambda: vertex.models().operations().get(name=operation["name"]).execute().get("done"), what="upload")
+    vertex.endpoints().create(parent=PARENT, endpointId=name, body={"displayName": name}).execute()
+    return f"{PARENT}/models/{name}", f"{PARENT}/endpoints/{name}"
+
+
+def _begin_deployment(vertex: Any, endpoint: str, model: str) -> dict[str, Any]:
+    resources = {"machineSpec": {"machineType": "n1-standard-2"}, "minReplicaCount": 1}
+    body = {"deployedModel": {"model": model, "dedicatedResources": resources}, "trafficSplit": {"0": 100}}
+    operation: dict[str, Any] = vertex.endpoints().deployModel(endpoint=endpoint, body=body).execute()
+    return operation
+
+
+def _undeploy(vertex: Any, endpoint: str) -> None:
+    (deployed,) = vertex.endpoints().get(name=endpoint).execute()["deployedModels"]
+    vertex.endpoints().undeployModel(endpoint=endpoint, body={"deployedModelId": deployed["id"]}).execute()
+
+
+def _end_of_operation(vertex: Any, operation: dict[str, Any]) -> dict[str, Any]:
+    operations = vertex.endpoints().operations()
+
+    def look() -> dict[str, Any] | None:
+        found: dict[str, Any] = operations.get(name=operation["name"]).execute()
+        return found if found.get("done") else None
+
+    found = wait_until(look, timeout_s=15, what="the deployment's end")
+    assert found is not None
+    return found
+
+
+def _pid(vertex: Any, endpoint: str) -> int:
+    """Ask the model server who it is, waiting while it is being restarted."""
+
+    def ask() -> int:
+        try:
+            answer = vertex.endpoints().predict(endpoint=endpoint, body={"instances": ["x"]}).execute()
+        except HttpError as error:
+            if error.resp.status != 503:
+                raise
+            return 0
+        return int(answer["predictions"][0]["PID"])
+
+    return wait_until(ask, what="the model server's answer")
