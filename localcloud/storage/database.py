@@ -8,6 +8,7 @@ Readers see committed data only (WAL), so a write that was answered is seen by e
 """
 
 import asyncio
+import logging
 import queue
 import sqlite3
 import threading
@@ -19,6 +20,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 T = TypeVar("T")
+
+log = logging.getLogger(__name__)
 
 _MAX_GROUP = 256  # operations in one commit: bounds how long the first of them waits for the last
 _READER_THREADS = 2  # long listings only; point reads run on the loop
@@ -201,8 +204,10 @@ class Database:
                 job.error = job.error or error
             garbage, has_events = [], False
         self._loop.call_soon_threadsafe(self._answer, group, has_events)
-        if garbage:
+        try:
             self._on_garbage(garbage)
+        except OSError as error:  # the next start cleans up what is left; the writer must live on
+            log.error("contents not deleted", extra={"action": "garbage_kept", "error": str(error)})
 
     def _run_one(self, job: _Job, transaction: Transaction) -> None:
         self._writer.execute("SAVEPOINT operation")

@@ -71,13 +71,21 @@ class StorageServer:
         """
         self._data_dir.mkdir(parents=True, exist_ok=True)
         self._database.open()
+        try:
+            await self._clean()
+            port = await self._http.start()
+        except BaseException:
+            await self._database.close()
+            raise
+        self._outbox.start()
+        return port
+
+    async def _clean(self) -> None:
+        """Remove what a crash left half-done."""
         removed = await self._database.write(lambda transaction: self._contents.clean(transaction.db))
         await self._database.write(lambda transaction: self._sessions.clean(transaction.db, self._clock_us()))
         if removed:
             log.info("removed unfinished files", extra={"action": "storage_cleaned", "files": removed})
-        port = await self._http.start()
-        self._outbox.start()
-        return port
 
     async def stop(self, grace_s: float = 1.0) -> None:
         """Let requests in hand finish for `grace_s`, then close everything. Undelivered events wait on disk."""

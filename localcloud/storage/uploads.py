@@ -159,13 +159,13 @@ class Uploads:
         return Response(headers={"Location": location, "X-GUploader-UploadID": session_id})
 
     async def _continue(self, call: Call, session_id: str) -> dict[str, Any] | Response:
-        if call.http_method == "DELETE":
-            await self._sessions.cancel(session_id)
-            return Response(_CANCELLED)
         session = self._sessions.find(session_id)
         if session.finished is not None:
             return session.finished
         async with self._sessions.lock(session_id):
+            if call.http_method == "DELETE":
+                await self._sessions.cancel(session_id)
+                return Response(_CANCELLED)
             session = self._sessions.find(session_id)  # another request may have moved it on
             if session.finished is not None:
                 return session.finished

@@ -64,6 +64,22 @@ left = [found.path for found in FileSystems.match(["gs://beam-bucket/**"])[0].me
 print(json.dumps({"lines": sorted(lines), "left": left, "hosts": loopback_only.seen}))
 """
 
+EVENT = """
+import json
+from google.auth.credentials import AnonymousCredentials
+from google.cloud import pubsub_v1, storage
+publisher, subscriber = pubsub_v1.PublisherClient(), pubsub_v1.SubscriberClient()
+topic = publisher.topic_path("baton-local", "data-ready")
+subscription = subscriber.subscription_path("baton-local", "preprocess")
+publisher.create_topic(name=topic)
+subscriber.create_subscription(name=subscription, topic=topic)
+bucket = storage.Client("baton-local", AnonymousCredentials()).create_bucket("event-bucket")
+bucket.notification(topic_name="data-ready", topic_project="baton-local", payload_format="JSON_API_V1").create()
+bucket.blob("births.csv").upload_from_string("data")
+(received,) = subscriber.pull(subscription=subscription, max_messages=1, timeout=20).received_messages
+print(json.dumps(json.loads(received.message.data)["name"]))
+"""
+
 
 @pytest.fixture
 def environment(tmp_path: Path) -> Iterator[dict[str, str]]:
@@ -106,3 +122,14 @@ def test_beam_reads_and_writes(environment: dict[str, str]) -> None:
     assert answer["lines"] == ["A", "B", "C"]
     assert sorted(answer["left"]) == ["gs://beam-bucket/out/part-00001-of-00002", "gs://beam-bucket/out/renamed"]
     assert set(answer["hosts"]) <= {"127.0.0.1", "::1", "localhost"}
+
+
+def test_storage_and_broker_alone_work_together(tmp_path: Path) -> None:
+    """Started as processes of their own, the storage server publishes to PUBSUB_EMULATOR_HOST."""
+    with (
+        PartProcess("pubsub", tmp_path / "pubsub") as broker,
+        PartProcess("storage", tmp_path / "storage", environment=broker.output()) as storage,
+    ):
+        common = endpoints.common("baton-local", tmp_path, {})
+        environment = {**broker.output(), **storage.output(), **common, "HOME": str(tmp_path)}
+        assert run(EVENT, environment) == "births.csv"

@@ -110,6 +110,23 @@ def test_garbage_goes_after_the_commit(tmp_path: Path) -> None:
     assert use(tmp_path / "db", body) == ["content"]
 
 
+def test_garbage_that_stays_does_not_stop_the_writer(tmp_path: Path) -> None:
+    """A content that can't be deleted is said and left for the next start; writes go on."""
+
+    def fail(content_ids: list[str]) -> None:
+        raise PermissionError("read-only")
+
+    async def run() -> None:
+        database = Database(tmp_path / "db", on_garbage=fail, on_events=lambda: None)
+        database.open()
+        await database.write(add("one"))
+        await database.write(add("two"))
+        assert counters(database) == {"one", "two"}
+        await database.close()
+
+    asyncio.run(run())
+
+
 def test_a_cancelled_caller_does_not_stop_the_writer(tmp_path: Path) -> None:
     """A caller that went away leaves its commit standing and the next one served."""
 
