@@ -4,9 +4,11 @@ No values are pasted into the sentence, no payloads and no secrets are logged. D
 state, WARNING when we shall try again, ERROR when a person should look.
 """
 
+import json
 import logging
 import sys
 from collections.abc import MutableMapping
+from datetime import UTC, datetime
 from typing import Any
 
 import structlog
@@ -35,9 +37,29 @@ def configure(level: str = "info", **bound: Any) -> None:
     structlog.contextvars.clear_contextvars()
     global _bound
     _bound = dict(bound)
-    # Google's clients log through logging; what they warn of belongs on the same stream.
-    logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format='{"severity":"%(levelname)s","action":"library",'
-                        '"logger":"%(name)s","message":%(message)r}', force=True)  # fmt: skip
+    # Google's clients log through logging; what they warn of belongs on the same stream, in the same form.
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_Library())
+    logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
+    # It warns at each refresh of a token that it cannot change a time-out, which `google_rest` sets itself.
+    logging.getLogger("google_auth_httplib2").setLevel(logging.ERROR)
+
+
+class _Library(logging.Formatter):
+    """A library's record as one JSON object, like our own."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        line: dict[str, Any] = {
+            **_bound,
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(),
+            "severity": record.levelname,
+            "action": "library",
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        if record.exc_info:
+            line["exception"] = self.formatException(record.exc_info)
+        return json.dumps(line, default=str, ensure_ascii=False)
 
 
 _bound: dict[str, Any] = {}

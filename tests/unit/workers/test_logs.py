@@ -1,0 +1,40 @@
+"""One JSON object per line on stderr, whoever writes it."""
+
+import json
+import logging
+from collections.abc import Iterator
+
+import pytest
+
+from workers import logs
+
+
+@pytest.fixture(autouse=True)
+def restored() -> Iterator[None]:
+    """Give the root logger back as it was."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    root.handlers[:], root.level = handlers, level
+
+
+def test_what_a_library_warns_of_is_json_too(capsys: pytest.CaptureFixture[str]) -> None:
+    """With the process's fields; quotes, line ends and tracebacks cannot break the line."""
+    logs.configure("info", worker="w-1")
+    try:
+        raise ValueError("it's\nbroken")
+    except ValueError:
+        logging.getLogger("google.some.client").warning('can\'t "reach" %s', "x\ny", exc_info=True)
+    (line,) = capsys.readouterr().err.splitlines()
+    body = json.loads(line)
+    assert (body["severity"], body["action"], body["logger"]) == ("WARNING", "library", "google.some.client")
+    assert body["message"] == 'can\'t "reach" x\ny'
+    assert body["worker"] == "w-1"
+    assert "ValueError: it's" in body["exception"]
+
+
+def test_the_refresh_of_a_token_is_no_warning(capsys: pytest.CaptureFixture[str]) -> None:
+    """google_auth_httplib2 says at each one that it leaves our time-out alone."""
+    logs.configure("info")
+    logging.getLogger("google_auth_httplib2").warning("httplib2 transport does not support per-request timeout.")
+    assert capsys.readouterr().err == ""
