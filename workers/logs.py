@@ -1,7 +1,7 @@
-"""One JSON object per line on stderr: time, level, a fixed `action`, and the fields that tell which run and job.
+"""One JSON object per line on stderr: time, severity, a fixed `action`, and the fields that tell which run and job.
 
 No values are pasted into the sentence, no payloads and no secrets are logged. DEBUG for each poll, INFO for a change of
-state, WARNING when we shall try again, ERROR when a person should look.
+state, WARNING when we shall try again, ERROR when a person should look. Google Cloud reads `severity` and `time`.
 """
 
 import json
@@ -15,15 +15,13 @@ import structlog
 
 LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 
+_process_fields: dict[str, Any] = {}
+
 
 def configure(level: str = "info", **bound: Any) -> None:
-    """Set up this process's log; `bound` fields (worker, stage) stand on every line.
-
-    Google Cloud reads `severity`, `message` and `time` of a JSON line, hence these names.
-    """
+    """Set up this process's log; the `bound` fields (worker, say) stand on every line."""
     structlog.configure(
         processors=[
-            structlog.contextvars.merge_contextvars,
             structlog.processors.TimeStamper(fmt="iso", utc=True, key="time"),
             _severity,
             structlog.processors.format_exc_info,
@@ -34,23 +32,25 @@ def configure(level: str = "info", **bound: Any) -> None:
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
         cache_logger_on_first_use=True,
     )
-    structlog.contextvars.clear_contextvars()
-    global _bound
-    _bound = dict(bound)
+    _process_fields.clear()
+    _process_fields.update(bound)
     # Google's clients log through logging; what they warn of belongs on the same stream, in the same form.
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(_Library())
-    logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
-    # It warns at each refresh of a token that it cannot change a time-out, which `google_rest` sets itself.
+    handler.setFormatter(_LibraryFormatter())
+    logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
+    # It warns at every token that timeouts are set on the transport; they are (google_rest).
     logging.getLogger("google_auth_httplib2").setLevel(logging.ERROR)
 
 
-class _Library(logging.Formatter):
-    """A library's record as one JSON object, like our own."""
+def logger(**fields: Any) -> Any:
+    """Return a logger with the process's fields and these."""
+    return structlog.get_logger(**_process_fields, **fields)
 
+
+class _LibraryFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
-        line: dict[str, Any] = {
-            **_bound,
+        row = {
+            **_process_fields,
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(),
             "severity": record.levelname,
             "action": "library",
@@ -58,18 +58,10 @@ class _Library(logging.Formatter):
             "message": record.getMessage(),
         }
         if record.exc_info:
-            line["exception"] = self.formatException(record.exc_info)
-        return json.dumps(line, default=str, ensure_ascii=False)
-
-
-_bound: dict[str, Any] = {}
-
-
-def logger(**fields: Any) -> Any:
-    """Return a logger with the process's fields and these."""
-    return structlog.get_logger(**_bound, **fields)
+            row["exception"] = self.formatException(record.exc_info)
+        return json.dumps(row, default=str)
 
 
 def _severity(_logger: Any, method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    event["severity"] = method.upper()
+    event["severity"] = "ERROR" if method == "exception" else method.upper()
     return event

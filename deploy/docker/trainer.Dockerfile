@@ -1,5 +1,5 @@
 # The training job for a Vertex AI custom job. Build from the repository's root:
-#   docker build -f deploy/docker/trainer.Dockerfile -t baton-trainer-babyweight .
+#   docker build -f deploy/docker/trainer.Dockerfile -t baton-trainer .
 FROM python:3.11-slim AS build
 WORKDIR /build
 # The lock file as constraints: the same versions as in the tests, of this extra's packages only. pip takes no hashes
