@@ -15,6 +15,7 @@ import google.auth
 import google_auth_httplib2
 import httplib2
 from google.auth import exceptions as auth_errors
+from google.auth.credentials import AnonymousCredentials
 from googleapiclient import discovery
 from googleapiclient.errors import HttpError
 from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_random_exponential
@@ -101,14 +102,20 @@ class GoogleRest:
         if http is None:
             plain = httplib2.Http(timeout=_TIMEOUT_S)
             plain.redirect_codes = plain.redirect_codes - {308}  # resumable uploads answer 308; not a redirect
-            http = google_auth_httplib2.AuthorizedHttp(credentials(), http=plain)
+            http = google_auth_httplib2.AuthorizedHttp(self._credentials(), http=plain)
             self._local.http = http
         return http
+
+    def _credentials(self) -> Any:
+        """A token never travels over plain http: such an endpoint is a local server, which asks for none."""
+        if self._endpoint.startswith("http://"):
+            return AnonymousCredentials()  # type: ignore[no-untyped-call]  # google-auth types only a part of itself
+        return credentials()
 
 
 @lru_cache(maxsize=1)
 def credentials() -> Any:
-    """Return Application Default Credentials; on a laptop the local metadata server gives them."""
+    """Return Application Default Credentials."""
     found, _ = google.auth.default(scopes=[_SCOPE])
     return found
 

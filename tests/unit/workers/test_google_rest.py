@@ -1,0 +1,53 @@
+"""Calls to Google's REST APIs: what is sent, and to whom."""
+
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+from workers import google_rest
+from workers.google_rest import GoogleRest
+
+
+class Listener(ThreadingHTTPServer):
+    """An API that remembers the headers of what it was asked."""
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Answer)
+        self.asked: list[dict[str, str]] = []
+
+
+class Answer(BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        assert isinstance(self.server, Listener)
+        self.server.asked.append({name.lower(): value for name, value in self.headers.items()})
+        self.send_response(200)
+        self.send_header("Content-Length", "2")
+        self.end_headers()
+        self.wfile.write(b"{}")
+
+    def log_message(self, format: str, *args: object) -> None:
+        return
+
+
+@pytest.fixture
+def listener() -> Iterator[Listener]:
+    with Listener() as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield server
+        server.shutdown()
+
+
+def test_no_token_travels_over_plain_http(listener: Listener, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A local server is asked without credentials, so nobody's own are looked for, let alone sent."""
+
+    def never() -> None:
+        raise AssertionError("credentials were looked for")
+
+    monkeypatch.setattr(google_rest, "credentials", never)
+    rest = GoogleRest("dataflow", "v1b3", f"http://127.0.0.1:{listener.server_port}")
+    jobs = rest.service.projects().locations().jobs()
+    assert rest.read(jobs.list(projectId="p", location="us-central1")) == {}
+    assert len(listener.asked) == 1
+    assert "authorization" not in listener.asked[0]
