@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import uuid
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,11 +21,12 @@ Doc = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """A table of the catalogue. `physical` is its DuckDB table; None for a view."""
+    """A table of the catalogue. `physical` is its DuckDB table, None for a view; `version` changes with its rows."""
 
     ref: TableRef
     physical: str | None
     doc: Doc
+    version: str = ""
 
     @property
     def fields(self) -> list[Doc]:
@@ -86,11 +88,11 @@ def find_table(cursor: Any, ref: TableRef, now_ms: int) -> Table | None:
     """The table, or None when there is none or its expiration time has passed."""
     found = rows(
         cursor,
-        "SELECT physical, doc FROM meta.tables WHERE project = ? AND dataset = ? AND table_id = ? "
+        "SELECT physical, doc, version FROM meta.tables WHERE project = ? AND dataset = ? AND table_id = ? "
         "AND (expires_ms IS NULL OR expires_ms > ?)",
         [ref.project, ref.dataset, ref.table, now_ms],
     )
-    return Table(ref, found[0][0], json.loads(found[0][1])) if found else None
+    return Table(ref, found[0][0], json.loads(found[0][1]), found[0][2]) if found else None
 
 
 def get_table(cursor: Any, ref: TableRef, now_ms: int) -> Table:
@@ -106,11 +108,14 @@ def list_tables(cursor: Any, project: str, dataset: str, now_ms: int) -> list[Ta
     """All tables of a dataset by name."""
     found = rows(
         cursor,
-        "SELECT table_id, physical, doc FROM meta.tables WHERE project = ? AND dataset = ? "
+        "SELECT table_id, physical, doc, version FROM meta.tables WHERE project = ? AND dataset = ? "
         "AND (expires_ms IS NULL OR expires_ms > ?) ORDER BY table_id",
         [project, dataset, now_ms],
     )
-    return [Table(TableRef(project, dataset, name), physical, json.loads(doc)) for name, physical, doc in found]
+    return [
+        Table(TableRef(project, dataset, name), physical, json.loads(doc), version)
+        for name, physical, doc, version in found
+    ]
 
 
 def put_table(cursor: Any, table: Table) -> Table:
@@ -118,9 +123,11 @@ def put_table(cursor: Any, table: Table) -> Table:
     remove_table(cursor, table.ref, keep=table.physical)
     doc = with_etag(table.doc)
     expires = int(doc["expirationTime"]) if doc.get("expirationTime") else None
-    values = [table.ref.project, table.ref.dataset, table.ref.table, table.physical, expires, json.dumps(doc)]
-    rows(cursor, "INSERT INTO meta.tables VALUES (?, ?, ?, ?, ?, ?)", values)
-    return Table(table.ref, table.physical, doc)
+    version = uuid.uuid4().hex
+    key = [table.ref.project, table.ref.dataset, table.ref.table]
+    values = [*key, table.physical, expires, version, json.dumps(doc)]
+    rows(cursor, "INSERT INTO meta.tables VALUES (?, ?, ?, ?, ?, ?, ?)", values)
+    return Table(table.ref, table.physical, doc, version)
 
 
 def remove_table(cursor: Any, ref: TableRef, *, keep: str | None = None) -> None:
@@ -141,9 +148,10 @@ def remove_expired(cursor: Any, now_ms: int) -> None:
 
 
 def with_etag(doc: Doc) -> Doc:
-    """The document with an etag that follows from its content."""
+    """The document with an etag that follows from its settings; new rows leave it as it is."""
     plain = {key: value for key, value in doc.items() if key != "etag"}
-    digest = hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
+    settings = {key: value for key, value in plain.items() if key != "lastModifiedTime"}
+    digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
     return {**plain, "etag": digest[:24]}
 
 

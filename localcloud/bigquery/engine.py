@@ -35,7 +35,8 @@ CREATE SCHEMA IF NOT EXISTS meta;
 CREATE SCHEMA IF NOT EXISTS data;
 CREATE TABLE IF NOT EXISTS meta.datasets (project VARCHAR, dataset VARCHAR, doc VARCHAR);
 CREATE TABLE IF NOT EXISTS meta.tables (
-    project VARCHAR, dataset VARCHAR, table_id VARCHAR, physical VARCHAR, expires_ms BIGINT, doc VARCHAR);
+    project VARCHAR, dataset VARCHAR, table_id VARCHAR, physical VARCHAR, expires_ms BIGINT,
+    version VARCHAR, doc VARCHAR);
 CREATE TABLE IF NOT EXISTS meta.jobs (
     project VARCHAR, job VARCHAR, created_ms BIGINT, state VARCHAR, request VARCHAR, internal VARCHAR, doc VARCHAR);
 """

@@ -89,7 +89,7 @@ class Sizes:
         """(rows, bytes); (0, 0) for a view or a table without a schema."""
         if table.physical is None:
             return 0, 0
-        key = (table.physical, str(table.doc.get("etag")))
+        key = (table.physical, table.version)
         with self._lock:
             known = self._known.get(key)
         if known is not None:

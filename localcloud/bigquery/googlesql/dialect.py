@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from localcloud.bigquery.errors import InvalidQuery, Unsupported
+from localcloud.bigquery.googlesql.literals import rewrite_literals, rewrite_unnest
 from localcloud.bigquery.googlesql.place import place_of
 
 # BigQuery functions that sqlglot keeps as plain calls, and what they are called in DuckDB.
@@ -45,6 +46,8 @@ def rewrite_functions(tree: Any, text: str) -> Any:
             node.set("this", _CALLS[name])
         else:
             raise InvalidQuery(f"Function not found: {node.name}{place_of(node, text)}")
+    rewrite_unnest(tree)
+    tree = rewrite_literals(tree)
     rules = _rules(text)
 
     def rewrite(node: Any) -> Any:

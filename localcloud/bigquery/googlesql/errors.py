@@ -25,13 +25,13 @@ _TYPE_NAMES = {
 _BAD_VALUE = re.compile(r"Could not convert string '(.*)' to (\w+)", re.DOTALL)
 _NO_COLUMN = re.compile(r'Referenced column "([^"]*)" not found')
 _NO_COLUMN_IN = re.compile(
-    r'Table "([^"]*)" does not have a column named "([^"]*)"|column "?([^"\s]+)"? (?:not found|does not exist)'
+    r'Table "([^"]*)" does not have a column (?:named|with name) "([^"]*)"|column "?([^"\s]+)"? (?:not found|does not exist)'
 )
 _NO_TABLE = re.compile(r'Referenced table "([^"]*)" not found')
 _NO_FUNCTION = re.compile(r"Function with name \"?(\w+)\"? does not exist")
 _NO_SIGNATURE = re.compile(r"No function matches the given name and argument types '(\w+)\((.*?)\)'", re.DOTALL)
 _NO_GROUP = re.compile(r'column "([^"]*)" must appear in the GROUP BY clause')
-_NOT_NULL = re.compile(r"NOT NULL constraint failed: [^.]*\.\"?([^\"\n]*)")
+_NOT_NULL = re.compile(r"NOT NULL constraint failed: .*\.\"?([^\".\n]+)")
 _DIVISION = re.compile(r"Division by zero in expression \((.*?)\)\.")
 
 
@@ -107,6 +107,16 @@ _WORDINGS: tuple[tuple[re.Pattern[str], Any], ...] = (
         re.compile(r"Overflow in (\w+) of (\w+) \((.*?)\)"),
         lambda m, t: f"{_type(m.group(2)).lower()} overflow: {m.group(3)}",
     ),
+    (re.compile(r"aggregate function calls cannot be nested"), lambda m, t: "Aggregations of aggregations are not allowed"),
+    (
+        re.compile(r"Referenced update column (\S+) not found"),
+        lambda m, t: f"Column {m.group(1)} is not present in the table{place_of_word(t, m.group(1))}",
+    ),
+    (
+        re.compile(r"Cannot extract field '([^']*)' from expression \"([^\"]*)\""),
+        lambda m, t: f"Cannot access field {m.group(1)} on {m.group(2)}, which is no STRUCT{place_of_word(t, m.group(1))}",
+    ),
+    (re.compile(r"(?:invalid|out of range)[^\"]*\"([^\"]*)\""), lambda m, t: f"Invalid value: '{m.group(1)}'"),
     (re.compile(r"GROUP BY clause cannot contain aggregates"), lambda m, t: "Aggregate function not allowed in GROUP BY"),
     (re.compile(r"Scalar subquery produced more than one element|More than one row returned by a subquery"),
      lambda m, t: "Scalar subquery produced more than one element"),

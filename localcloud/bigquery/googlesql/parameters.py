@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from localcloud.bigquery.errors import Invalid, InvalidQuery
-from localcloud.bigquery.googlesql.place import place_of
+from localcloud.bigquery.googlesql.place import place_of, place_of_word
 from localcloud.bigquery.names import literal, quote
 from localcloud.bigquery.schema import canonical, duck_type
 
@@ -35,7 +35,7 @@ def bind_parameters(tree: Any, parameters: list[dict[str, Any]], mode: str, text
                 )
             found = named.get(node.name.lower())
             if found is None:
-                raise InvalidQuery(f"Query parameter '{node.name}' not found{place_of(node.this, text)}")
+                raise InvalidQuery(f"Query parameter '{node.name}' not found{place_of_word(text, '@' + node.name)}")
         else:
             if used >= len(positional):
                 raise InvalidQuery(

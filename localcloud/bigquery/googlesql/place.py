@@ -7,11 +7,8 @@ from typing import Any
 
 def place_of(node: Any, text: str) -> str:
     """` at [line:column]` of a node, or nothing when the parser kept no position for it."""
-    for one in node.walk():
-        start = one.meta.get("start")
-        if start is not None:
-            return at_offset(text, int(start))
-    return ""
+    starts = [int(one.meta["start"]) for one in node.walk() if one.meta.get("start") is not None]
+    return at_offset(text, min(starts)) if starts else ""
 
 
 def place_of_word(text: str, word: str) -> str:
