@@ -69,7 +69,11 @@ def statement_type(statement: Statement) -> str:
 def target_node(statement: Statement) -> Any:
     """The table node that a statement changes."""
     tree = statement.tree
-    node = tree.expressions[0] if statement.kind == "TRUNCATE_TABLE" else tree.this
+    # One name, or a list of them (DROP TABLE a, b); the parser says so in a different place for each kind.
+    named = {"TRUNCATE_TABLE": tree.expressions, "DROP": tree.args.get("tables")}.get(statement.kind) or [tree.this]
+    if len(named) > 1:
+        raise Unsupported(f"{statement.kind} of {len(named)} tables at once is not offered locally; send one for each.")
+    node = named[0]
     if isinstance(node, _class("Schema")):
         node = node.this
     if not isinstance(node, _class("Table")):
