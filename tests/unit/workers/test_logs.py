@@ -5,17 +5,20 @@ import logging
 from collections.abc import Iterator
 
 import pytest
+import structlog
 
 from workers import logs
 
 
 @pytest.fixture(autouse=True)
 def restored() -> Iterator[None]:
-    """Give the root logger back as it was."""
+    """Give the loggers back as they were: what they write to is this test's own."""
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
     yield
     root.handlers[:], root.level = handlers, level
+    logging.getLogger("google_auth_httplib2").setLevel(logging.NOTSET)
+    structlog.reset_defaults()
 
 
 def test_what_a_library_warns_of_is_json_too(capsys: pytest.CaptureFixture[str]) -> None:
