@@ -1,8 +1,10 @@
 """What every test shares: the random seed is printed, and no proxy or credential of the machine leaks in."""
 
 import os
+from collections.abc import Iterator
 
 import pytest
+import structlog
 
 _LEAKY = (
     "GOOGLE_APPLICATION_CREDENTIALS",
@@ -16,3 +18,10 @@ def pytest_configure(config: pytest.Config) -> None:
     for name in list(os.environ):
         if name in _LEAKY or name.startswith("BATON_"):
             del os.environ[name]
+
+
+@pytest.fixture(autouse=True)
+def plain_logs() -> Iterator[None]:
+    """A test that sets the log up must not leave its captured, later closed stream to the next one."""
+    yield
+    structlog.reset_defaults()
