@@ -1,9 +1,12 @@
 """Ack ids: `<subscription number>.<sequence>.<start of the broker>-<delivery>`, so that each delivery has its own."""
 
 import itertools
+from collections import deque
 from collections.abc import Iterable
 
 from localcloud.pubsub.errors import InvalidArgument
+
+_REMEMBERED = 10_000
 
 
 class AckIds:
@@ -18,6 +21,20 @@ class AckIds:
         self._prefix = str(sub_no)
         self._tail = f".{epoch}-"
         self._next = itertools.count(1).__next__
+        self._acked: set[str] = set()
+        self._acked_order: deque[str] = deque()
+
+    def remember(self, ack_id: str) -> None:
+        """Exactly-once: the ack took effect, so that a client that lost the answer may ask again."""
+        if ack_id not in self._acked:
+            self._acked.add(ack_id)
+            self._acked_order.append(ack_id)
+            if len(self._acked_order) > _REMEMBERED:
+                self._acked.discard(self._acked_order.popleft())
+
+    def was_acked(self, ack_id: str) -> bool:
+        """Whether the id is among the last which took effect."""
+        return ack_id in self._acked
 
     def make(self, seq: int) -> str:
         """A new id for a delivery of the message."""

@@ -1,6 +1,7 @@
 """Leases: who holds which message until when."""
 
 import heapq
+import itertools
 from collections.abc import Callable
 from enum import IntEnum
 from typing import TYPE_CHECKING
@@ -51,13 +52,14 @@ class LeaseTable:
         self._expired = expired
         self.by_seq: dict[int, Lease] = {}
         self._heap: list[tuple[float, int, Lease]] = []
+        self._order = itertools.count().__next__  # breaks ties, so that leases are never compared
         self._timer: Timer | None = None
         self._timer_s = 0.0
 
     def add(self, lease: Lease) -> None:
         """Begin a lease; it takes the place of an earlier one on the same message."""
         self.by_seq[lease.seq] = lease
-        heapq.heappush(self._heap, (lease.deadline_s, lease.seq, lease))
+        heapq.heappush(self._heap, (lease.deadline_s, self._order(), lease))
         if self._timer is None or lease.deadline_s < self._timer_s:
             self._arm()
 
@@ -66,7 +68,7 @@ class LeaseTable:
         lease.deadline_s = deadline_s
         if deadline_s < lease.queued_s:
             lease.queued_s = deadline_s
-            heapq.heappush(self._heap, (deadline_s, lease.seq, lease))
+            heapq.heappush(self._heap, (deadline_s, self._order(), lease))
             self._arm()
 
     def end(self, lease: Lease) -> None:
@@ -108,7 +110,7 @@ class LeaseTable:
             lease = item[2]
             if lease.deadline_s > now_s:
                 lease.queued_s = lease.deadline_s
-                heapq.heappush(self._heap, (lease.deadline_s, lease.seq, lease))
+                heapq.heappush(self._heap, (lease.deadline_s, self._order(), lease))
             else:
                 self._expired(lease)
         self._arm()

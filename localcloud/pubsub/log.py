@@ -66,6 +66,10 @@ class TopicLog:
         self.floor = 0
         self.last_position = 0
 
+    def load(self) -> None:
+        """Learn from disk where the log ends."""
+        self.last_position = self.edges()[1]
+
     def append(self, entries: list[Entry]) -> None:
         """Add messages to the batch in hand; they are in the log once it is committed."""
         base = self._base
@@ -140,6 +144,10 @@ class TopicLog:
             else:
                 high = middle - 1
         return low
+
+    def first_after(self, seq: int) -> int:
+        """Publish time in microseconds of the first message after a position; 0 if there is none."""
+        return int(self._published_us(seq + 1) or 0)
 
     def edges(self) -> tuple[int, int]:
         """First and last position on disk; (0, 0) if the log is empty."""

@@ -4,12 +4,14 @@ from typing import Any
 
 from localcloud.pubsub import names, pages, validation, wire
 from localcloud.pubsub.broker import Broker
-from localcloud.pubsub.errors import AlreadyExists, Unimplemented
+from localcloud.pubsub.errors import AlreadyExists, FailedPrecondition, Unimplemented
 from localcloud.pubsub.masks import merge
 from localcloud.pubsub.rpc import Methods
-from localcloud.pubsub.topic import Topic
+from localcloud.pubsub.snapshots import Snapshots
 
 _PUBLISH_RESPONSE = wire.message_class("PublishResponse")
+_LIST_SNAPSHOTS = wire.message_class("ListTopicSnapshotsResponse")
+_DETACHED = wire.message_class("DetachSubscriptionResponse")
 _LIST_TOPICS = wire.message_class("ListTopicsResponse")
 _LIST_SUBSCRIPTIONS = wire.message_class("ListTopicSubscriptionsResponse")
 _UPDATABLE = frozenset(
@@ -25,43 +27,43 @@ _UPDATABLE = frozenset(
     )
 )
 _NOT_OFFERED = ("ingestion_data_source_settings", "message_transforms")
-SAVE_TOPIC = "INSERT OR REPLACE INTO topics VALUES (?, ?, ?, ?)"
 
 
 class PublisherService:
     """The Publisher's methods over one broker."""
 
-    def __init__(self, broker: Broker) -> None:
+    def __init__(self, broker: Broker, snapshots: Snapshots) -> None:
         self._broker = broker
+        self._snapshots = snapshots
 
-    def methods(self) -> Methods:
-        """The service, ready to be added to a server."""
-        methods = Methods("google.pubsub.v1.Publisher")
+    def register(self, methods: Methods) -> None:
+        """Add the methods to the Publisher service."""
         methods.unary("CreateTopic", "Topic", self.create_topic)
         methods.unary("UpdateTopic", "UpdateTopicRequest", self.update_topic)
         methods.unary("Publish", "PublishRequest", self.publish)
         methods.unary("GetTopic", "GetTopicRequest", self.get_topic)
         methods.unary("ListTopics", "ListTopicsRequest", self.list_topics)
         methods.unary("ListTopicSubscriptions", "ListTopicSubscriptionsRequest", self.list_topic_subscriptions)
+        methods.unary("ListTopicSnapshots", "ListTopicSnapshotsRequest", self.list_topic_snapshots)
         methods.unary("DeleteTopic", "DeleteTopicRequest", self.delete_topic)
-        return methods
+        methods.unary("DetachSubscription", "DetachSubscriptionRequest", self.detach_subscription)
 
     async def create_topic(self, request: Any, context: Any) -> Any:
         """Create a topic."""
         self._check(request)
-        if request.name in self._broker.topics:
+        if request.name in self._broker.registry.topics:
             raise AlreadyExists(f"topic {request.name} exists already (resource={request.name.rpartition('/')[2]}).")
         config = wire.Topic()
         config.CopyFrom(request)
         config.ClearField("state")
         config.ClearField("satisfies_pzs")
-        topic = self._broker.add_topic(self._broker.take_number(), config)
-        self._save(topic)
+        topic = self._broker.registry.add_topic(self._broker.registry.take_number(), config)
+        self._broker.registry.save_topic(topic)
         try:
             await self._broker.store.settle()
         except BaseException:
-            self._broker.remove_topic(topic)
-            self._broker.forget_topic(topic)
+            self._broker.registry.remove_topic(topic)
+            self._broker.registry.forget_topic(topic)
             raise
         return config
 
@@ -71,18 +73,14 @@ class PublisherService:
             if _is_set(config, field):
                 raise Unimplemented(f"{config.name}: {field} is not offered by this local Pub/Sub; leave it out.")
 
-    def _save(self, topic: Topic) -> None:
-        row = (topic.no, topic.config.name, topic.config.SerializeToString(), int(topic.is_deleted))
-        self._broker.store.write(SAVE_TOPIC, [row])
-
     async def update_topic(self, request: Any, context: Any) -> Any:
         """Change the fields named by the mask."""
-        topic = self._broker.topic(request.topic.name)
+        topic = self._broker.registry.topic(request.topic.name)
         changed = merge(topic.config, request.topic, request.update_mask.paths, _UPDATABLE)
         self._check(changed)
         before = topic.config
         topic.configure(changed)
-        self._save(topic)
+        self._broker.registry.save_topic(topic)
         try:
             await self._broker.store.settle()
         except BaseException:
@@ -92,9 +90,9 @@ class PublisherService:
 
     async def publish(self, request: Any, context: Any) -> Any:
         """Keep messages; answered once they are on disk."""
-        topic = self._broker.topics.get(request.topic)
+        topic = self._broker.registry.topics.get(request.topic)
         if topic is None:
-            topic = self._broker.topic(names.check(request.topic, "topics", "topic"))
+            topic = self._broker.registry.topic(names.check(request.topic, "topics", "topic"))
         validation.publish_request(request)
         ids = self._broker.append(topic, request.messages)
         await self._broker.store.settle()
@@ -102,7 +100,7 @@ class PublisherService:
 
     async def get_topic(self, request: Any, context: Any) -> Any:
         """One topic's configuration."""
-        return self._broker.topic(names.check(request.topic, "topics", "topic")).config
+        return self._broker.registry.topic(names.check(request.topic, "topics", "topic")).config
 
     async def list_topics(self, request: Any, context: Any) -> Any:
         """A project's topics, by name."""
@@ -111,26 +109,47 @@ class PublisherService:
         found, token = pages.page(
             request.page_size,
             request.page_token,
-            lambda after, count: broker.names_after(broker.topic_names, prefix, after, count),
+            lambda after, count: broker.registry.names_after(broker.registry.topic_names, prefix, after, count),
         )
-        return _LIST_TOPICS(topics=[broker.topics[name].config for name in found], next_page_token=token)
+        return _LIST_TOPICS(topics=[broker.registry.topics[name].config for name in found], next_page_token=token)
 
     async def list_topic_subscriptions(self, request: Any, context: Any) -> Any:
         """Names of the subscriptions attached to a topic."""
-        topic = self._broker.topic(names.check(request.topic, "topics", "topic"))
+        topic = self._broker.registry.topic(names.check(request.topic, "topics", "topic"))
         found, token = pages.page(request.page_size, request.page_token, pages.of_list(list(topic.subscriptions)))
         return _LIST_SUBSCRIPTIONS(subscriptions=found, next_page_token=token)
 
+    async def list_topic_snapshots(self, request: Any, context: Any) -> Any:
+        """Names of a topic's snapshots."""
+        topic = self._broker.registry.topic(names.check(request.topic, "topics", "topic"))
+        found, token = pages.page(
+            request.page_size, request.page_token, pages.of_list(self._snapshots.names_of_topic(topic))
+        )
+        return _LIST_SNAPSHOTS(snapshots=found, next_page_token=token)
+
+    async def detach_subscription(self, request: Any, context: Any) -> Any:
+        """Cut a subscription off its topic: its backlog goes, and it can only be deleted."""
+        registry = self._broker.registry
+        subscription = registry.subscription(names.check(request.subscription, "subscriptions", "subscription"))
+        subscription.config.detached = True
+        registry.save_subscription(subscription)
+        topic = registry.topic_of(subscription)
+        topic.subscriptions.pop(subscription.name, None)
+        subscription.close(FailedPrecondition(f"{subscription.name} has been detached from its topic."))
+        self._broker.reposition(subscription, self._broker.position)
+        self._broker.mark_for_trim(topic)
+        await self._broker.store.settle()
+        return _DETACHED()
+
     async def delete_topic(self, request: Any, context: Any) -> Any:
         """Delete a topic; its subscriptions keep their backlog and read `_deleted-topic_` from now on."""
-        topic = self._broker.topic(names.check(request.topic, "topics", "topic"))
-        self._broker.remove_topic(topic)
-        self._save(topic)
-        if not topic.subscriptions:
-            self._broker.drop_topic(topic)
+        topic = self._broker.registry.topic(names.check(request.topic, "topics", "topic"))
+        self._broker.registry.remove_topic(topic)
+        self._broker.registry.save_topic(topic)
         for subscription in topic.subscriptions.values():
             subscription.config.topic = names.DELETED_TOPIC
-            self._broker.save_subscription(subscription)
+            self._broker.registry.save_subscription(subscription)
+        self._broker.mark_for_trim(topic)
         await self._broker.store.settle()
         return wire.Empty()
 

@@ -13,8 +13,11 @@ from localcloud.pubsub.broker import Broker
 from localcloud.pubsub.clock import Clock, SystemClock
 from localcloud.pubsub.errors import Unavailable
 from localcloud.pubsub.filters import compile_for_stored
+from localcloud.pubsub.housekeeping import Housekeeping
 from localcloud.pubsub.publisher_service import PublisherService
-from localcloud.pubsub.rpc import Refused
+from localcloud.pubsub.rpc import Methods, Refused
+from localcloud.pubsub.snapshot_service import SnapshotService
+from localcloud.pubsub.snapshots import Snapshots
 from localcloud.pubsub.store import Durability, Store
 from localcloud.pubsub.subscriber_service import SubscriberService
 
@@ -61,6 +64,8 @@ class PubSubServer:
         self._port = port
         self._store = Store(data_dir, durability)
         self._broker = Broker(self._store, clock or SystemClock(), compile_for_stored)
+        self._snapshots = Snapshots(self._broker)
+        self._housekeeping = Housekeeping(self._broker, self._snapshots)
         self._min_ack_deadline_s = min_ack_deadline_s
         self._server: grpc.aio.Server | None = None
 
@@ -80,12 +85,13 @@ class PubSubServer:
         """
         self._store.open()
         self._broker.load()
+        self._snapshots.load()
+        self._housekeeping.start()
         await self._store.settle()
         server = grpc.aio.server(options=_OPTIONS)
         server.add_generic_rpc_handlers(
             (
-                PublisherService(self._broker).methods(),
-                SubscriberService(self._broker, self._min_ack_deadline_s).methods(),
+                *self._services(),
                 Refused("google.pubsub.v1.SchemaService"),
                 Refused("google.iam.v1.IAMPolicy"),
             )
@@ -97,6 +103,14 @@ class PubSubServer:
             "serving", extra={"action": "serving", "address": f"{self._host}:{port}", "data_dir": str(self._data_dir)}
         )
         return port
+
+    def _services(self) -> tuple[Methods, ...]:
+        publisher = Methods("google.pubsub.v1.Publisher")
+        PublisherService(self._broker, self._snapshots).register(publisher)
+        subscriber = Methods("google.pubsub.v1.Subscriber")
+        SubscriberService(self._broker, self._min_ack_deadline_s).register(subscriber)
+        SnapshotService(self._broker, self._snapshots).register(subscriber)
+        return publisher, subscriber
 
     def _bind(self, server: grpc.aio.Server) -> int:
         kept = self._data_dir / "pubsub.port.json"
@@ -123,7 +137,8 @@ class PubSubServer:
 
     async def stop(self, grace_s: float = 1.0) -> None:
         """End every stream with UNAVAILABLE, which clients answer by coming back, then close the file."""
-        for subscription in self._broker.subscriptions.values():
+        self._housekeeping.stop()
+        for subscription in self._broker.registry.subscriptions.values():
             for consumer in list(subscription.consumers):
                 consumer.close(Unavailable("the broker is stopping; connect again."))
         if self._server is not None:
@@ -138,7 +153,7 @@ class PubSubServer:
         Raises:
             NotFound: the topic does not exist.
         """
-        found = self._broker.topic(names.check(topic, "topics", "topic"))
+        found = self._broker.registry.topic(names.check(topic, "topics", "topic"))
         ids = self._broker.append(found, [wire.PubsubMessage(data=data, attributes=attributes)])
         await self._store.settle()
         return ids[0]

@@ -48,7 +48,9 @@ class StreamingPull:
     def _open(self, first: Any) -> Subscription:
         if not first.subscription:
             raise InvalidArgument("the first request of a stream names no subscription; set it there.")
-        subscription = self._broker.subscription(names.check(first.subscription, "subscriptions", "subscription"))
+        subscription = self._broker.registry.subscription(
+            names.check(first.subscription, "subscriptions", "subscription")
+        )
         _check_stream_deadline(first.stream_ack_deadline_seconds, subscription.name, is_required=True)
         if subscription.config.detached:
             raise FailedPrecondition(f"{subscription.name} is detached from its topic; create another subscription.")

@@ -47,9 +47,8 @@ class SubscriberService:
         self._broker = broker
         self._min_ack_deadline_s = min_ack_deadline_s
 
-    def methods(self) -> Methods:
-        """The service, ready to be added to a server."""
-        methods = Methods("google.pubsub.v1.Subscriber")
+    def register(self, methods: Methods) -> None:
+        """Add the methods to the Subscriber service."""
         methods.unary("CreateSubscription", "Subscription", self.create_subscription)
         methods.unary("GetSubscription", "GetSubscriptionRequest", self.get_subscription)
         methods.unary("UpdateSubscription", "UpdateSubscriptionRequest", self.update_subscription)
@@ -59,7 +58,6 @@ class SubscriberService:
         methods.unary("Acknowledge", "AcknowledgeRequest", self.acknowledge)
         methods.unary("Pull", "PullRequest", self.pull)
         methods.stream("StreamingPull", "StreamingPullRequest", self.streaming_pull)
-        return methods
 
     # ---- administration ----
 
@@ -71,20 +69,29 @@ class SubscriberService:
         if not config.name:
             config.name = f"{names.project_of(config.topic)}/subscriptions/server-picked-{uuid.uuid4().hex}"
         self._check(config)
-        if config.name in self._broker.subscriptions:
+        if config.name in self._broker.registry.subscriptions:
             raise AlreadyExists(
                 f"subscription {config.name} exists already (resource={config.name.rpartition('/')[2]})."
             )
-        topic = self._broker.topic(config.topic)
+        topic = self._broker.registry.topic(config.topic)
         self._fill_defaults(config)
-        number, position = self._broker.take_number(), self._broker.position
-        subscription = self._broker.add_subscription(number, config, topic, start=position, cursor=position)
-        row = (number, config.name, topic.no, config.SerializeToString(), position, position, self._broker.now_us())
+        number, position = self._broker.registry.take_number(), self._broker.position
+        subscription = self._broker.registry.add_subscription(number, config, topic, start=position, cursor=position)
+        subscription.active_us = self._broker.now_us()
+        row = (
+            number,
+            config.name,
+            topic.no,
+            config.SerializeToString(),
+            position,
+            position,
+            subscription.active_us,
+        )
         self._broker.store.write(_INSERT, [row])
         try:
             await self._broker.store.settle()
         except BaseException:
-            self._broker.remove_subscription(subscription, NotFound(f"{config.name} could not be created."))
+            self._broker.registry.remove_subscription(subscription, NotFound(f"{config.name} could not be created."))
             raise
         return self._shown(subscription)
 
@@ -93,7 +100,7 @@ class SubscriberService:
         if config.filter:
             compile_filter(config.filter)
         if config.HasField("dead_letter_policy"):
-            self._broker.topic(config.dead_letter_policy.dead_letter_topic, "dead_letter_topic")
+            self._broker.registry.topic(config.dead_letter_policy.dead_letter_topic, "dead_letter_topic")
 
     def _fill_defaults(self, config: Any) -> None:
         config.detached = False
@@ -116,14 +123,17 @@ class SubscriberService:
         config = wire.Subscription()
         config.CopyFrom(subscription.config)
         config.state = 1
-        topic = self._broker.topic_of(subscription)
+        topic = self._broker.registry.topic_of(subscription)
         if topic.retention_s and not topic.is_deleted:
             config.topic_message_retention_duration.CopyFrom(topic.config.message_retention_duration)
         return config
 
     def _named(self, name: str) -> Subscription:
-        subscription = self._broker.subscriptions.get(name)
-        return subscription or self._broker.subscription(names.check(name, "subscriptions", "subscription"))
+        subscription = self._broker.registry.subscriptions.get(name)
+        if subscription is None:
+            return self._broker.registry.subscription(names.check(name, "subscriptions", "subscription"))
+        subscription.active_us = self._broker.now_us()
+        return subscription
 
     async def get_subscription(self, request: Any, context: Any) -> Any:
         """One subscription's configuration."""
@@ -137,7 +147,7 @@ class SubscriberService:
         self._fill_defaults(changed)
         self._check(changed)
         subscription.configure(changed)
-        self._broker.save_subscription(subscription)
+        self._broker.registry.save_subscription(subscription)
         try:
             await self._broker.store.settle()
         except BaseException:
@@ -152,20 +162,15 @@ class SubscriberService:
         found, token = pages.page(
             request.page_size,
             request.page_token,
-            lambda after, count: broker.names_after(broker.subscription_names, prefix, after, count),
+            lambda after, count: broker.registry.names_after(broker.registry.subscription_names, prefix, after, count),
         )
-        shown = [self._shown(broker.subscriptions[name]) for name in found]
+        shown = [self._shown(broker.registry.subscriptions[name]) for name in found]
         return _LIST_SUBSCRIPTIONS(subscriptions=shown, next_page_token=token)
 
     async def delete_subscription(self, request: Any, context: Any) -> Any:
         """Delete a subscription and its backlog; its streams end with NOT_FOUND."""
         subscription = self._named(request.subscription)
-        topic = self._broker.topic_of(subscription)
-        self._broker.remove_subscription(subscription, NotFound(f"subscription {subscription.name} has been deleted."))
-        for table, column in (("subscriptions", "no"), ("acks", "sub_no"), ("failures", "sub_no")):
-            self._broker.store.write(f"DELETE FROM {table} WHERE {column} = ?", [(subscription.no,)])  # noqa: S608
-        if topic.is_deleted and not topic.subscriptions:
-            self._broker.drop_topic(topic)
+        self._broker.delete_subscription(subscription, NotFound(f"subscription {subscription.name} has been deleted."))
         await self._broker.store.settle()
         return wire.Empty()
 

@@ -79,9 +79,16 @@ class Subscription:
         self._delayed: DelayLine[int | KeyQueue] = DelayLine(self._clock, self._delays_over)
         self._idle: dict[Consumer, None] = {}
         self._skips: set[int] = set()
+        self._is_paused = False
+        self.active_us = self.saved_active_us = 0
         self.new_failures: dict[int, int] = {}
         self.leases = LeaseTable(self._clock, self._lease_expired)
         self.backlog = Backlog(log, no, cursor, self._admit)
+
+    @property
+    def is_leasing(self) -> bool:
+        """Whether any message is out with a reader."""
+        return any(lease.state == LeaseState.LEASED for lease in self.leases.by_seq.values())
 
     def configure(self, config: Any) -> None:
         """Take on a changed configuration."""
@@ -102,6 +109,7 @@ class Subscription:
         if self._matches is not None:
             matches = self._matches
             entries = [entry for entry in entries if matches(entry.body)]
+            self._hooks.mark_dirty(self)  # what does not match is acked
         seqs = [entry.seq for entry in entries]
         if not self.settings.is_ordered:
             self._fresh.extend(seqs)
@@ -123,6 +131,9 @@ class Subscription:
         limit = min(max_messages, consumer.room_messages, MAX_BATCH)
         if limit <= 0:
             return []
+        if self._is_paused:
+            self._idle[consumer] = None
+            return []
         if self.backlog.is_behind and self._ready_for(consumer) < _LOW_WATER:
             self.backlog.refill(with_bodies=self._matches is not None)
         if len(self._idle) > 1:
@@ -132,6 +143,8 @@ class Subscription:
             seqs = self._pick_plain(limit)
             keyed = self._keys.pick(consumer, limit - len(seqs)) if self.settings.is_ordered else []
             if not seqs and not keyed:
+                if self.backlog.refill(with_bodies=self._matches is not None):
+                    continue
                 self._idle[consumer] = None
                 return []
             deliveries = self._lease(consumer, seqs, keyed, min(max_bytes, consumer.room_bytes))
@@ -219,8 +232,11 @@ class Subscription:
                 reason = self._ack_lease(lease)
             else:
                 reason = self._ack_late(seq, ack_id, lease)
-            if reason and self.settings.is_exactly_once:
-                failures[ack_id] = reason
+            if self.settings.is_exactly_once and not self._ack_ids.was_acked(ack_id):
+                if reason:
+                    failures[ack_id] = reason
+                else:
+                    self._ack_ids.remember(ack_id)
         if self.backlog.is_behind and self._idle:
             self._wake_idle(1)
         return failures
@@ -265,6 +281,8 @@ class Subscription:
         """An id which is not the newest of its message. One from before a restart still counts, without exactly-once."""
         epoch = self._ack_ids.epoch_of(ack_id)
         if lease is not None or epoch >= self._hooks.epoch or self.settings.is_exactly_once or self.settings.is_ordered:
+            return INVALID_ACK_ID
+        if self._is_paused:
             return INVALID_ACK_ID
         if seq > self.backlog.loaded_until:
             self.backlog.ack_unread(seq)
@@ -392,6 +410,16 @@ class Subscription:
             consumer.close(error)
         self.rewind(self.backlog.cursor)
 
+    def pause(self, cursor: int) -> None:
+        """Begin again from a position, but hand out nothing before `resume`: the disk does not know it yet."""
+        self.rewind(cursor)
+        self._is_paused = True
+
+    def resume(self) -> None:
+        """The disk knows the new position."""
+        self._is_paused = False
+        self._wake_idle(len(self._idle))
+
     def rewind(self, cursor: int) -> None:
         """Begin again from a position, with the exceptions that are on disk: a restart, or a seek. All leases end."""
         for lease in self.leases.clear():
@@ -402,7 +430,7 @@ class Subscription:
         self._delayed.clear()
         self._skips.clear()
         self.backlog.reset(cursor)
-        self._wake_idle(len(self._idle))
+        self.resume()
 
     def _wake(self) -> None:
         if self._idle:
