@@ -17,7 +17,7 @@ def test_a_small_run_gives_a_table_and_ratios() -> None:
         [sys.executable, "-m", "bench.preprocess", *flags], cwd=ROOT, capture_output=True, text=True, timeout=110
     )
     assert done.returncode == 0, done.stderr
-    assert "| plain Arrow, no Beam | 2,000 |" in done.stdout
+    assert "| plain Arrow, no Beam, Parquet | 2,000 |" in done.stdout
     figures = json.loads(done.stdout.splitlines()[-1])
-    assert figures["run_phase_over_plain_arrow"] > 0
-    assert set(figures["ways"]) == {"original", "original_tenth", "arrow", "ours", "ours_csv"}
+    assert figures["ratios"]["run_phase_over_plain_arrow"] > 0
+    assert {"original", "original_csv", "arrow", "ours", "ours_csv"} <= set(figures["ways"])
