@@ -5,11 +5,13 @@ made. So: list by name before launching, and adopt on 409. Source: Dataflow v1b3
 may hide a launched job" is hashicorp/terraform-provider-google#14679.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from workers.errors import AlreadyExists, NotFound, TransientError
+from workers.failures import is_worth_another_attempt
 from workers.google_rest import GoogleRest
+from workers.labels import STAGE
 from workers.logs import logger
 from workers.record import JobRef
 from workers.stage import JobState, JobStatus
@@ -18,6 +20,7 @@ GET_AT_MOST = 3  # up to here asking for each job is cheaper than a page of all
 _SUCCEEDED = {"JOB_STATE_DONE", "JOB_STATE_DRAINED", "JOB_STATE_UPDATED"}
 _FAILED = {"JOB_STATE_FAILED"}
 _CANCELLED = {"JOB_STATE_CANCELLED"}
+_CANCELLING = _CANCELLED | {"JOB_STATE_CANCELLING"}
 KIND = "dataflow"
 
 
@@ -28,23 +31,27 @@ class Dataflow:
         self._rest = rest
         self._project = project
 
+    def close(self) -> None:
+        """Close the connections."""
+        self._rest.close()
+
     @property
     def _jobs(self) -> Any:
         return self._rest.service.projects().locations().jobs()
 
-    def find(self, name: str, location: str) -> JobRef | None:
+    def find(self, name: str, labels: Mapping[str, str], location: str) -> JobRef | None:
         """Return the job of that name that counts: the first made that was not cancelled; None where there is none."""
-        request = self._jobs.list(projectId=self._project, location=location, name=name, filter="ALL")
-        jobs = [j for j in self._rest.pages(request, self._jobs.list_next, "jobs") if j.get("name") == name]
-        counting = [j for j in jobs if j.get("currentState") not in _CANCELLED | {"JOB_STATE_CANCELLING"}]
+        jobs = self._named(name, labels, location)
         # All cancelled: the attempt was stopped, and that is its outcome.
-        chosen = min(counting or jobs, key=lambda j: (j.get("createTime", ""), j["id"]), default=None)
-        return None if chosen is None else _ref(chosen, location)
+        chosen = ([job for job in jobs if job.get("currentState") not in _CANCELLING] or jobs)[:1]
+        return ref(chosen[0], location) if chosen else None
 
     def launch(
         self, name: str, location: str, template_uri: str, parameters: Mapping[str, str], environment: Any
     ) -> JobRef:
-        """Launch a flex template under `name`, or adopt the active job of that name.
+        """Launch a flex template under `name`, or adopt the job of that name that is there already.
+
+        The name protects only while a job is active: launched late, ours may be the second after one that has ended.
 
         Raises:
             LaunchRefused: Dataflow will not run it as asked.
@@ -58,15 +65,43 @@ class Dataflow:
                 "environment": environment,
             }
         }
+        labels = environment["additionalUserLabels"]
         templates = self._rest.service.projects().locations().flexTemplates()
         try:
             answer = self._rest.send(templates.launch(projectId=self._project, location=location, body=body))
         except AlreadyExists as fault:
-            found = self.find(name, location)
+            found = self.find(name, labels, location)
             if found is None:  # refused for its name, yet not listed: the list is late
                 raise TransientError(f"job {name} exists but is not listed yet", ambiguous=True) from fault
             return found
-        return _ref(answer["job"], location)
+        return self._first_of_twins(ref(answer["job"], location), labels)
+
+    def _first_of_twins(self, ours: JobRef, labels: Mapping[str, str]) -> JobRef:
+        twins = self._named(ours.name, labels, ours.location)
+        counting = [job for job in twins if job.get("currentState") not in _CANCELLING]
+        if not counting or counting[0]["id"] == ours.id or ours.id not in {job["id"] for job in counting}:
+            return ours  # one that is not listed yet is younger than all that are: names of active jobs are unique
+        logger(job_id=ours.id).warning("twin-cancelled", kept=counting[0]["id"])
+        self.cancel(ours)
+        return ref(counting[0], ours.location)
+
+    def active(self, location: str, wanted: Mapping[str, str], known: Collection[str]) -> Iterator[dict[str, Any]]:
+        """Yield the active jobs that carry the labels `wanted` and are not `known`, with their labels."""
+        request = self._jobs.list(projectId=self._project, location=location, filter="ACTIVE")
+        for job in list(self._rest.pages(request, self._jobs.list_next, "jobs")):
+            if job["id"] in known or f"-{wanted[STAGE]}-" not in job.get("name", ""):
+                continue
+            if "labels" not in job:  # a summary may come without them
+                job = self._rest.read(self._jobs.get(projectId=self._project, location=location, jobId=job["id"]))
+            if _carries(job, wanted):
+                yield job
+
+    def _named(self, name: str, labels: Mapping[str, str], location: str) -> list[dict[str, Any]]:
+        """Return the jobs of that name, the first made first; another ledger's may have the same name."""
+        request = self._jobs.list(projectId=self._project, location=location, name=name, filter="ALL")
+        jobs = self._rest.pages(request, self._jobs.list_next, "jobs")
+        mine = [job for job in jobs if job.get("name") == name and ("labels" not in job or _carries(job, labels))]
+        return sorted(mine, key=lambda job: (job.get("createTime", ""), job["id"]))
 
     def statuses(self, jobs: Sequence[JobRef]) -> dict[str, JobStatus]:
         """Return the status of each job; a few are asked for one by one, many by listing the active ones."""
@@ -97,7 +132,8 @@ class Dataflow:
             return JobStatus(JobState.VANISHED, message=f"Dataflow no longer knows job {job.id} ({fault.message})")
         status = _status(answer)
         if status.state is JobState.FAILED:
-            return JobStatus(status.state, status.provider_state, "\n".join(self.messages(job)[-3:]))
+            text = "\n".join(self.messages(job)[-3:])
+            return JobStatus(status.state, status.provider_state, text, is_worth_another_attempt(text))
         return status
 
     def cancel(self, job: JobRef) -> None:
@@ -121,7 +157,13 @@ class Dataflow:
         return tuple(str(row.get("messageText", "")) for row in rows)[-20:]
 
 
-def _ref(job: Mapping[str, Any], location: str) -> JobRef:
+def _carries(job: Mapping[str, Any], labels: Mapping[str, str]) -> bool:
+    there = job.get("labels", {})
+    return all(there.get(key) == value for key, value in labels.items())
+
+
+def ref(job: Mapping[str, Any], location: str) -> JobRef:
+    """Return a job of the API as ours."""
     state = str(job.get("currentState", ""))
     return JobRef(id=job["id"], name=job["name"], kind=KIND, location=job.get("location") or location, state=state)
 

@@ -44,6 +44,7 @@ class GoogleRest:
         self._local = threading.local()
         self._lock = threading.Lock()
         self._service: Any = None
+        self._transports: list[Any] = []  # one for each thread that has called
 
     @property
     def service(self) -> Any:
@@ -104,7 +105,15 @@ class GoogleRest:
             plain.redirect_codes = plain.redirect_codes - {308}  # resumable uploads answer 308; not a redirect
             http = google_auth_httplib2.AuthorizedHttp(self._credentials(), http=plain)
             self._local.http = http
+            with self._lock:
+                self._transports.append(plain)
         return http
+
+    def close(self) -> None:
+        """Close every thread's connection; a later call opens a new one."""
+        with self._lock:
+            for plain in self._transports:
+                plain.close()
 
     def _credentials(self) -> Any:
         """A token never travels over plain http: such an endpoint is a local server, which asks for none."""
@@ -129,6 +138,8 @@ def _translate(fault: HttpError) -> Exception:
         return TransientError(place, ambiguous=not refused)
     if code == 404:
         return NotFound(place, "check the name, or create it")
+    if code == 409 and _status_word(fault) == "ABORTED":  # somebody else changed it since we read it
+        return TransientError(place, retry_after_s=0.0)
     if code == 409:
         return AlreadyExists(place, "use the one that is there")
     return LaunchRefused(
@@ -137,7 +148,15 @@ def _translate(fault: HttpError) -> Exception:
 
 
 def _message(fault: HttpError) -> str:
+    return _error(fault).get("message", str(fault.reason))
+
+
+def _status_word(fault: HttpError) -> str:
+    return _error(fault).get("status", "")
+
+
+def _error(fault: HttpError) -> dict[str, str]:
     try:
-        return str(json.loads(fault.content)["error"]["message"])
-    except (ValueError, KeyError, TypeError):
-        return str(fault.reason)
+        return {key: str(value) for key, value in json.loads(fault.content)["error"].items()}
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return {}

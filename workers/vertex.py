@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from workers.errors import NotFound
+from workers.failures import is_worth_another_attempt
 from workers.google_rest import GoogleRest
 from workers.logs import logger
 from workers.record import JobRef
@@ -20,6 +21,10 @@ _SUCCEEDED = {"JOB_STATE_SUCCEEDED", "JOB_STATE_PARTIALLY_SUCCEEDED"}
 _FAILED = {"JOB_STATE_FAILED", "JOB_STATE_EXPIRED"}
 _CANCELLED = {"JOB_STATE_CANCELLED"}
 _CANCELLING = _CANCELLED | {"JOB_STATE_CANCELLING"}
+_ACTIVE = " OR ".join(
+    f'state="JOB_STATE_{state}"' for state in ("QUEUED", "PENDING", "RUNNING", "CANCELLING", "PAUSED", "UPDATING")
+)
+_CODE_CANCELLED = 1  # google.rpc.Code
 
 
 class Vertex:
@@ -42,6 +47,11 @@ class Vertex:
             self._clients[key] = GoogleRest("aiplatform", "v1", address)
         return self._clients[key]
 
+    def close(self) -> None:
+        """Close the connections of every region."""
+        for rest in self._clients.values():
+            rest.close()
+
     def parent(self, location: str) -> str:
         """Return `projects/P/locations/L`."""
         return f"projects/{self.project}/locations/{location}"
@@ -62,7 +72,7 @@ class CustomJobs:
         jobs = self._with_labels(labels, location)
         counting = [job for job in jobs if job.get("state") not in _CANCELLING]
         chosen = (counting or jobs)[:1]
-        return _ref(chosen[0], location) if chosen else None
+        return ref(chosen[0], location) if chosen else None
 
     def create(self, body: Mapping[str, Any], location: str) -> JobRef:
         """Create the job, look again, and leave only the one that counts.
@@ -73,16 +83,20 @@ class CustomJobs:
         """
         jobs = self._vertex.locations(location).customJobs()
         rest = self._vertex.rest(location)
-        created = _ref(rest.send(jobs.create(parent=self._vertex.parent(location), body=body)), location)
-        twins = [job for job in self._with_labels(body["labels"], location) if job.get("state") not in _CANCELLING]
-        winner = _ref(twins[0], location) if twins else created
-        for twin in twins[1:]:
-            logger(job_id=twin["name"]).warning("twin-cancelled", kept=winner.id)
-            self.cancel(_ref(twin, location))
-        if winner.id != created.id and created.id not in {twin["name"] for twin in twins}:
-            logger(job_id=created.id).warning("twin-cancelled", kept=winner.id)
-            self.cancel(created)  # ours is not listed yet, but an older one is
-        return winner
+        created = rest.send(jobs.create(parent=self._vertex.parent(location), body=body))
+        # Ours may not be listed yet. It is weighed all the same: if everybody left out what he alone knows of, two
+        # workers could cancel each other's job.
+        twins = {job["name"]: job for job in (created, *self._with_labels(body["labels"], location))}
+        counting = sorted((job for job in twins.values() if job.get("state") not in _CANCELLING), key=_age)
+        winner, *younger = counting or [created]
+        for twin in younger:
+            logger(job_id=twin["name"]).warning("twin-cancelled", kept=winner["name"])
+            self.cancel(ref(twin, location))
+        return ref(winner, location)
+
+    def active(self, wanted: Mapping[str, str], location: str) -> list[dict[str, Any]]:
+        """Return the active jobs that carry the labels `wanted`."""
+        return self._listed(f"{_labelled(wanted)} AND ({_ACTIVE})", location)
 
     def statuses(self, jobs: Sequence[JobRef]) -> dict[str, JobStatus]:
         """Return the status of each job; a few are asked for one by one, many by listing those not ended."""
@@ -93,11 +107,7 @@ class CustomJobs:
         return {job.id: found.get(job.id) or self._status_of(job) for job in jobs}
 
     def _active(self, location: str) -> dict[str, JobStatus]:
-        states = ("QUEUED", "PENDING", "RUNNING", "CANCELLING", "PAUSED", "UPDATING")
-        filter_text = "labels.baton-run:* AND (" + " OR ".join(f'state="JOB_STATE_{s}"' for s in states) + ")"
-        jobs = self._vertex.locations(location).customJobs()
-        request = jobs.list(parent=self._vertex.parent(location), filter=filter_text, pageSize=100)
-        return {j["name"]: _status(j) for j in self._vertex.rest(location).pages(request, jobs.list_next, "customJobs")}
+        return {job["name"]: _status(job) for job in self._listed(f"labels.baton-run:* AND ({_ACTIVE})", location)}
 
     def _status_of(self, job: JobRef) -> JobStatus:
         jobs = self._vertex.locations(job.location).customJobs()
@@ -116,11 +126,12 @@ class CustomJobs:
 
     def _with_labels(self, labels: Mapping[str, str], location: str) -> list[dict[str, Any]]:
         """Return the jobs that carry all of `labels`, the first made first."""
-        filter_text = " AND ".join(f'labels.{key}="{value}"' for key, value in sorted(labels.items()))
+        return sorted(self._listed(_labelled(labels), location), key=_age)
+
+    def _listed(self, filter_text: str, location: str) -> list[dict[str, Any]]:
         jobs = self._vertex.locations(location).customJobs()
         request = jobs.list(parent=self._vertex.parent(location), filter=filter_text, pageSize=100)
-        found = list(self._vertex.rest(location).pages(request, jobs.list_next, "customJobs"))
-        return sorted(found, key=lambda job: (job.get("createTime", ""), job["name"]))
+        return list(self._vertex.rest(location).pages(request, jobs.list_next, "customJobs"))
 
 
 class Operations:
@@ -156,20 +167,32 @@ class Operations:
         state = _operation_state(operation)
         if not operation.get("done"):
             return JobStatus(JobState.ACTIVE, state)
-        if "error" in operation:
-            return JobStatus(JobState.FAILED, state, str(operation["error"].get("message", operation["error"])))
-        return JobStatus(JobState.SUCCEEDED, state)
+        if "error" not in operation:
+            return JobStatus(JobState.SUCCEEDED, state)
+        code, text = int(operation["error"].get("code", 0)), str(operation["error"].get("message", operation["error"]))
+        ended = JobState.CANCELLED if code == _CODE_CANCELLED else JobState.FAILED
+        return JobStatus(ended, state, text, is_worth_another_attempt(text, code))
+
+    def cancel(self, job: JobRef) -> None:
+        """Ask for the operation's end: best effort, what is done stays done."""
+        if job.kind != self.KIND:
+            return  # something that is there already
+        try:
+            self._vertex.rest(job.location).send(self._collection(job).cancel(name=job.id, body={}))
+        except NotFound:
+            logger(job_id=job.id).info("cancel-of-unknown-operation")
 
     def _get(self, job: JobRef) -> dict[str, Any]:
+        return self._vertex.rest(job.location).read(self._collection(job).get(name=job.id))
+
+    def _collection(self, job: JobRef) -> Any:
         # An operation's name tells where it belongs; the discovery client wants to know which collection's it is.
         locations = self._vertex.locations(job.location)
         if "/models/" in job.id:
-            operations = locations.models().operations()
-        elif "/endpoints/" in job.id:
-            operations = locations.endpoints().operations()
-        else:
-            operations = locations.operations()
-        return self._vertex.rest(job.location).read(operations.get(name=job.id))
+            return locations.models().operations()
+        if "/endpoints/" in job.id:
+            return locations.endpoints().operations()
+        return locations.operations()
 
 
 def _operation_state(operation: Mapping[str, Any]) -> str:
@@ -178,7 +201,17 @@ def _operation_state(operation: Mapping[str, Any]) -> str:
     return "FAILED" if "error" in operation else "DONE"
 
 
-def _ref(job: Mapping[str, Any], location: str) -> JobRef:
+def _labelled(labels: Mapping[str, str]) -> str:
+    return " AND ".join(f'labels.{key}="{value}"' for key, value in sorted(labels.items()))
+
+
+def _age(job: Mapping[str, Any]) -> tuple[str, str]:
+    """Order jobs by their creation, the same for everybody who looks."""
+    return job.get("createTime", ""), job["name"]
+
+
+def ref(job: Mapping[str, Any], location: str) -> JobRef:
+    """Return a custom job of the API as ours."""
     return JobRef(
         id=job["name"], name=job["displayName"], kind=KIND, location=location, state=str(job.get("state", ""))
     )
@@ -189,7 +222,9 @@ def _status(job: Mapping[str, Any]) -> JobStatus:
     if state in _SUCCEEDED:
         return JobStatus(JobState.SUCCEEDED, state)
     if state in _FAILED:
-        return JobStatus(JobState.FAILED, state, str(job.get("error", {}).get("message", "")))
+        error = job.get("error", {})
+        text = str(error.get("message", ""))
+        return JobStatus(JobState.FAILED, state, text, is_worth_another_attempt(text, int(error.get("code", 0))))
     if state in _CANCELLED:
         return JobStatus(JobState.CANCELLED, state)
     return JobStatus(JobState.ACTIVE, state)  # a state that we do not know is not an end
