@@ -16,6 +16,8 @@ from localcloud.storage.preconditions import Preconditions
 
 _OWN_FOLDERS = frozenset({"storage", "upload", "resumable", "download", "batch", "-", ""})
 
+_WITHOUT_BODY = (204, 304)
+
 
 class StorageApp:
     """Finds the door for a request."""
@@ -102,7 +104,9 @@ async def _read(chunks: AsyncIterator[bytes]) -> bytes:
 
 async def _send(response: Response, send: Send) -> None:
     headers = {name.lower(): value for name, value in response.headers.items()}
-    if response.status not in (204, 304):
+    if response.status in _WITHOUT_BODY:
+        response.body = b""
+    else:
         headers.setdefault("content-type", response.content_type)
         if isinstance(response.body, bytes):
             headers.setdefault("content-length", str(len(response.body)))

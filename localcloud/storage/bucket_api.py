@@ -5,10 +5,9 @@ from typing import Any
 from localcloud.rest import Call, Handler, Response
 from localcloud.storage import buckets, notifications, rows
 from localcloud.storage.database import Database
-from localcloud.storage.preconditions import NotModified, Preconditions
+from localcloud.storage.preconditions import Preconditions
 
 _NO_CONTENT = 204
-_NOT_MODIFIED = 304
 
 
 class BucketApi:
@@ -42,12 +41,9 @@ class BucketApi:
         row = await self._database.write(lambda tx: buckets.create(tx, project, call.body or {}))
         return rows.bucket_resource(row, call.base_url)
 
-    async def _get(self, call: Call) -> dict[str, Any] | Response:
+    async def _get(self, call: Call) -> dict[str, Any]:
         row = rows.find_bucket(self._database.reader, call.params["bucket"])
-        try:
-            Preconditions.of(call.params).check_read(0, row.metageneration)
-        except NotModified:
-            return Response(_NOT_MODIFIED)
+        Preconditions.of(call.params).check(0, row.metageneration)
         return rows.bucket_resource(row, call.base_url)
 
     async def _list(self, call: Call) -> dict[str, Any]:

@@ -43,7 +43,7 @@ def update(
         ApiError: 404, 412.
     """
     found = rows.find_bucket(transaction.db, name)
-    preconditions.check_write(0, found.metageneration)
+    preconditions.check(0, found.metageneration)
     sent = {key: value for key, value in resource.items() if key not in rows.SERVER_BUCKET_FIELDS}
     fields = rows.merge_patch(found.fields, sent) if is_patch else _client_fields(resource)
     fields["location"] = found.fields.get("location", "US")
@@ -67,7 +67,7 @@ def delete(transaction: Transaction, name: str, preconditions: Preconditions) ->
         ApiError: 404, 412, or 409 while any generation of any object is left.
     """
     found = rows.find_bucket(transaction.db, name)
-    preconditions.check_write(0, found.metageneration)
+    preconditions.check(0, found.metageneration)
     if transaction.db.execute("SELECT 1 FROM objects WHERE bucket = ? LIMIT 1", (name,)).fetchone():
         raise errors.conflict(f"The bucket you tried to delete is not empty: {name}; delete its objects first.")
     transaction.db.execute("DELETE FROM notifications WHERE bucket = ?", (name,))

@@ -12,11 +12,10 @@ from localcloud.rest import Response
 from localcloud.storage import errors, rows
 from localcloud.storage.contents import BLOCK_BYTES, Contents, encode_crc32c, encode_md5
 from localcloud.storage.database import Database
-from localcloud.storage.preconditions import NotModified, Preconditions
+from localcloud.storage.preconditions import Preconditions
 
 _RANGE = re.compile(r"bytes=(\d*)-(\d*)")
 _PARTIAL_CONTENT = 206
-_NOT_MODIFIED = 304
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,15 +39,12 @@ class Downloads:
         """The object's bytes, or the part of them that a `Range` header names.
 
         Raises:
-            ApiError: 404, 412, 416.
+            ApiError: 304, 404, 412, 416.
         """
         while True:
             row = rows.get_object(self._database.reader, wanted.bucket, wanted.name, wanted.generation)
-            try:
-                wanted.preconditions.check_read(row.generation, row.metageneration)
-                check_etag(row, request_headers)
-            except NotModified:
-                return Response(_NOT_MODIFIED, headers={"ETag": row.etag})
+            wanted.preconditions.check(row.generation, row.metageneration)
+            check_etag(row, request_headers)
             data = self._inline_data(row)
             if data is not None:
                 return _respond(row, data, None, request_headers)
@@ -73,15 +69,14 @@ def check_etag(row: rows.Object, headers: Mapping[str, str]) -> None:
     """Honour `If-Match` and `If-None-Match`.
 
     Raises:
-        ApiError: 412.
-        NotModified: 304.
+        ApiError: 304, 412.
     """
     if_match = headers.get("if-match")
     if if_match is not None and not _names(if_match, row.etag):
         raise errors.condition_not_met(f"If-Match: {if_match}, found {row.etag}.")
     if_none_match = headers.get("if-none-match")
     if if_none_match is not None and _names(if_none_match, row.etag):
-        raise NotModified
+        raise errors.not_modified(f"If-None-Match: {if_none_match}")
 
 
 def _names(header: str, etag: str) -> bool:

@@ -40,6 +40,11 @@ def condition_not_met(condition: str) -> ApiError:
     return ApiError(412, "FAILED_PRECONDITION", message, "conditionNotMet")
 
 
+def not_modified(condition: str) -> ApiError:
+    """304: a reader has it already, or a ...NotMatch precondition met what it was not to meet. It has no body."""
+    return ApiError(304, "FAILED_PRECONDITION", f"Not modified: {condition}.", "notModified")
+
+
 def range_not_satisfiable(size_bytes: int) -> ApiError:
     """416: the range begins behind the end."""
     message = f"The requested range cannot be satisfied: the object has {size_bytes} bytes."

@@ -13,11 +13,10 @@ from localcloud.storage.contents import Content, Contents, ContentWriter
 from localcloud.storage.database import Database, Transaction
 from localcloud.storage.downloads import Downloads, Wanted, check_etag
 from localcloud.storage.listing import MAX_PAGE, Query, list_objects
-from localcloud.storage.preconditions import NO_PRECONDITIONS, NotModified, Preconditions
+from localcloud.storage.preconditions import NO_PRECONDITIONS, Preconditions
 from localcloud.storage.uploads import Uploads
 
 _NO_CONTENT = 204
-_NOT_MODIFIED = 304
 _MAX_SOURCES = 32  # of one compose
 _REWRITE_STEP_BYTES = 1024 * 1024
 
@@ -52,11 +51,8 @@ class ObjectApi:
         if call.match.media == "download" or call.raw_query.get("alt") == "media":
             return await self._downloads.answer(Wanted(bucket, name, generation, must), call.headers)
         row = rows.get_object(self._database.reader, bucket, name, generation)
-        try:
-            must.check_read(row.generation, row.metageneration)
-            check_etag(row, call.headers)
-        except NotModified:
-            return Response(_NOT_MODIFIED, headers={"ETag": row.etag})
+        must.check(row.generation, row.metageneration)
+        check_etag(row, call.headers)
         return rows.object_resource(row, call.base_url)
 
     async def _list(self, call: Call) -> dict[str, Any]:
@@ -154,7 +150,7 @@ class ObjectApi:
         answer = {"kind": "storage#rewriteResponse", "objectSize": str(source.size_bytes)}
         done_bytes += step_bytes or source.size_bytes
         if done_bytes < source.size_bytes:
-            Preconditions.of(params, "Source").check_write(source.generation, source.metageneration)
+            Preconditions.of(params, "Source").check(source.generation, source.metageneration)
             token = _encode_token([source.generation, done_bytes, _fingerprint(call)])
             return {**answer, "done": False, "totalBytesRewritten": str(done_bytes), "rewriteToken": token}
         resource = await self._copy_to(call, source, params["destinationBucket"])

@@ -49,7 +49,7 @@ def copy(transaction: Transaction, source: rows.Object, source_must: Preconditio
         ApiError: as `create`, also for the source's preconditions; 404 if the source went meanwhile.
     """
     found = rows.get_object(transaction.db, source.bucket, source.name, source.generation)
-    source_must.check_write(found.generation, found.metageneration)
+    source_must.check(found.generation, found.metageneration)
     contents.share(transaction, found.content_id)  # first: the target may be the very row that holds it
     replaced = _clear_the_way(transaction, target)
     shared = Content(found.content_id, found.size_bytes, found.md5, found.crc32c, component_count=found.component_count)
@@ -92,7 +92,7 @@ def delete(
         ApiError: 404, 412, or 403 under a hold.
     """
     found = rows.get_object(transaction.db, bucket, name, generation)
-    preconditions.check_write(found.generation, found.metageneration)
+    preconditions.check(found.generation, found.metageneration)
     is_archived = generation is None and rows.find_bucket(transaction.db, bucket).is_versioned
     _remove(transaction, found, base_url, is_archived=is_archived)
 
@@ -108,7 +108,7 @@ def update(
     Raises:
         ApiError: 412.
     """
-    preconditions.check_write(found.generation, found.metageneration)
+    preconditions.check(found.generation, found.metageneration)
     changed = replace(
         found,
         fields={**fields, "storageClass": found.fields.get("storageClass", "STANDARD")},
@@ -129,7 +129,7 @@ def _clear_the_way(transaction: Transaction, target: Target) -> rows.Object | No
     bucket = rows.find_bucket(transaction.db, target.bucket)
     live = rows.find_object(transaction.db, target.bucket, target.name)
     found = (live.generation, live.metageneration) if live else (0, 0)
-    target.preconditions.check_write(*found)
+    target.preconditions.check(*found)
     if live is None:
         return None
     if not bucket.is_versioned:

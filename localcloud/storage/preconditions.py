@@ -2,6 +2,7 @@
 
 They are checked inside the transaction that makes the change, so of any number of racing clients one wins.
 Generation 0 means "no live object": `ifGenerationMatch=0` creates only, `ifGenerationNotMatch=0` replaces only.
+Source: "Request preconditions" in Cloud Storage's documentation, which says 304 for every ...NotMatch that fails.
 """
 
 from collections.abc import Mapping
@@ -9,10 +10,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from localcloud.storage import errors
-
-
-class NotModified(Exception):
-    """304: a reader's ...NotMatch precondition found what the reader already has."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,38 +41,23 @@ class Preconditions:
             number("MetagenerationNotMatch"),
         )
 
-    def check_write(self, generation: int, metageneration: int) -> None:
+    def check(self, generation: int, metageneration: int) -> None:
         """Check against what is there now; both are 0 if nothing is.
 
         Raises:
-            ApiError: 412, naming the condition and the value found.
+            ApiError: 412 where something else is there than was demanded; 304, also for a write, where it is what the
+                request was not to meet.
         """
         if self.generation_match not in (None, generation):
-            raise _failed("ifGenerationMatch", self.generation_match, generation)
-        if self.generation_not_match is not None and self.generation_not_match == generation:
-            raise _failed("ifGenerationNotMatch", self.generation_not_match, generation)
+            raise errors.condition_not_met(f"ifGenerationMatch={self.generation_match}, found {generation}.")
         if self.metageneration_match not in (None, metageneration):
-            raise _failed("ifMetagenerationMatch", self.metageneration_match, metageneration)
-        if self.metageneration_not_match is not None and self.metageneration_not_match == metageneration:
-            raise _failed("ifMetagenerationNotMatch", self.metageneration_not_match, metageneration)
-
-    def check_read(self, generation: int, metageneration: int) -> None:
-        """The same for a read, where a ...NotMatch that fails is no error but 304.
-
-        Raises:
-            ApiError: 412.
-            NotModified: 304.
-        """
-        if self.generation_match not in (None, generation):
-            raise _failed("ifGenerationMatch", self.generation_match, generation)
-        if self.metageneration_match not in (None, metageneration):
-            raise _failed("ifMetagenerationMatch", self.metageneration_match, metageneration)
-        if self.generation_not_match == generation or self.metageneration_not_match == metageneration:
-            raise NotModified
+            raise errors.condition_not_met(
+                f"ifMetagenerationMatch={self.metageneration_match}, found {metageneration}."
+            )
+        if self.generation_not_match == generation:
+            raise errors.not_modified(f"ifGenerationNotMatch={self.generation_not_match}")
+        if self.metageneration_not_match == metageneration:
+            raise errors.not_modified(f"ifMetagenerationNotMatch={self.metageneration_not_match}")
 
 
 NO_PRECONDITIONS = Preconditions()
-
-
-def _failed(name: str, wanted: int | None, found: int) -> Exception:
-    return errors.condition_not_met(f"{name}={wanted}, found {found}.")

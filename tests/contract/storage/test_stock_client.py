@@ -152,7 +152,6 @@ def test_generation_preconditions(bucket: storage.Bucket) -> None:
     for condition in (
         {"if_generation_match": 0},
         {"if_generation_match": 1},
-        {"if_generation_not_match": blob.generation},
     ):
         for chunk_bytes in (None, STEP_BYTES):
             with pytest.raises(exceptions.PreconditionFailed):
@@ -161,8 +160,11 @@ def test_generation_preconditions(bucket: storage.Bucket) -> None:
         bucket.blob("data").delete(if_generation_match=1)
     with pytest.raises(exceptions.PreconditionFailed):
         bucket.blob("data").download_as_bytes(if_generation_match=1)
-    with pytest.raises(exceptions.PreconditionFailed):
+    with pytest.raises(exceptions.NotModified):
+        bucket.blob("data").upload_from_string("second", if_generation_not_match=blob.generation)
+    with pytest.raises(exceptions.NotModified):
         bucket.blob("absent").upload_from_string("x", if_generation_not_match=0)
+    assert bucket.get_blob("absent") is None
     assert bucket.blob("data").download_as_bytes(if_generation_match=blob.generation) == b"first"
     bucket.blob("data").upload_from_string("second", if_generation_match=blob.generation)
     assert bucket.blob("data").download_as_bytes() == b"second"
@@ -180,7 +182,7 @@ def test_metageneration_preconditions(bucket: storage.Bucket) -> None:
         blob.patch(if_metageneration_match=1)
     with pytest.raises(exceptions.PreconditionFailed):
         blob.upload_from_string("y", if_metageneration_match=1)
-    with pytest.raises(exceptions.PreconditionFailed):
+    with pytest.raises(exceptions.NotModified):
         blob.delete(if_metageneration_not_match=2)
     assert bucket.get_blob("data").metadata == {"step": "1"}
 
