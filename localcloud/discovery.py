@@ -111,10 +111,11 @@ class Discovery:
 
         A decoded parameter that no longer fits its pattern (`customJobs/..%2F..%2Fx`) matches nothing.
         """
-        segments = raw_path.lstrip("/").split("/")
+        path = raw_path.removeprefix("/")
+        segments = path.split("/")
         for tokens in _tokenisations(segments):
             for route in self._find(self._root, tokens, 0, http_method):
-                found = route.pattern.fullmatch(raw_path.lstrip("/"))
+                found = route.pattern.fullmatch(path)
                 if found is None:
                     continue
                 values = [unquote(value) for value in found.groups()]

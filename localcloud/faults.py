@@ -12,9 +12,9 @@ replaces them, DELETE ends them, GET shows how often each fired.
 | drop | the connection is cut before anything is done | |
 | delay | the call waits | delay_s |
 | stale | a list leaves out what is younger than lag_s | lag_s |
-| duplicate | a job is started twice (method `jobs.start`) | |
-| slow | a job starts late (method `jobs.start`) | delay_s |
-| preempt | a job's processes are killed after delay_s and started anew, as a pre-empted VM is (`jobs.start`) | delay_s |
+| duplicate | one call makes two jobs (method: the creating one, Vertex AI only) | |
+| slow | a job starts late (method: the creating one) | delay_s |
+| preempt | a job's processes are killed after delay_s and started anew, as on a pre-empted machine (likewise) | delay_s |
 """
 
 import fnmatch
@@ -31,7 +31,6 @@ CALL_KINDS = frozenset({"error", "lost_answer", "drop", "delay", "stale"})
 JOB_KINDS = frozenset({"duplicate", "slow", "preempt"})
 _ENDING_KINDS = frozenset({"error", "lost_answer", "drop"})
 KINDS = CALL_KINDS | JOB_KINDS
-JOB_START = "jobs.start"
 _CODES = frozenset({0, 400, 401, 403, 404, 408, 409, 412, 429, 499, 500, 501, 502, 503, 504})
 
 

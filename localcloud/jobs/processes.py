@@ -19,6 +19,7 @@ import os
 import signal
 import socket
 import subprocess
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -39,6 +40,8 @@ code=$?
 echo $code >"$run/exit"
 exit $code
 """
+_CLAIM_WAIT_S = 1.0  # a claim is signed microseconds after it is made; past this its writer was killed in between
+_CLAIM_POLL_S = 0.01
 _POLL_S = 0.05  # only where the system has no pidfd
 # Python ignores these; a job must start with the system's defaults.
 _DEFAULT_SIGNALS = [signal.SIGPIPE, signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD]
@@ -82,6 +85,16 @@ def claimant(run: Path) -> int | None:
     except FileNotFoundError:
         return None
     return int(text) if text.endswith("\n") else 0
+
+
+async def settled_claimant(run: Path) -> int | None:
+    """As `claimant`, but give a claim just made a moment to say whose it is."""
+    deadline = time.monotonic() + _CLAIM_WAIT_S
+    while True:
+        pid = claimant(run)
+        if pid != 0 or time.monotonic() > deadline:
+            return pid
+        await asyncio.sleep(_CLAIM_POLL_S)
 
 
 def void(run: Path) -> bool:

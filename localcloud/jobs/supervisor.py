@@ -30,8 +30,6 @@ from localcloud.jobs.records import Outcome, Run
 from localcloud.jobs.store import Store
 
 KIND = "run"
-_CLAIM_WAIT_S = 1.0  # a claim is written microseconds after it is made; past this its writer was killed in between
-_CLAIM_POLL_S = 0.01
 _KILL_WAIT_S = 2.0  # after KILL only a process in uninterruptible sleep is left
 
 log = logging.getLogger(__name__)
@@ -114,11 +112,10 @@ class Supervisor:
 
     async def recover(self) -> None:
         """Find again what an earlier service left behind. Call once, before anything is submitted."""
-        for document in self._store.documents(KIND):
-            run = Run.of(document)
-            if run.phase == "ended":
-                self._remove_place(run)
-                continue
+        live = [run for run in self._runs() if run.phase != "ended"]
+        for orphan in {place.name for place in self._directory.iterdir()} - {run.run_id for run in live}:
+            self._remove_place(orphan)
+        for run in live:
             if run.phase == "queued":
                 self._enqueue(run)
             elif run.is_interrupted:
@@ -282,7 +279,7 @@ class Supervisor:
         for timer in self._timers.pop(run.run_id, ()):
             timer.cancel()
         self._ended.set()
-        self._remove_place(run)
+        self._remove_place(run.run_id)
         self._soon(self._pump)
 
     def _terminate(self, run: Run) -> None:
@@ -307,7 +304,7 @@ class Supervisor:
     async def _find(self, run: Run) -> None:
         """Carry on with a run of which only the record and its directory are known."""
         place = self.place(run)
-        pid = await self._claimant(place)
+        pid = await processes.settled_claimant(place)
         run = self.get(run.run_id) or run  # it may have been cancelled while we waited
         if run.takes_slot:
             self._slots.add(run.run_id)
@@ -326,7 +323,7 @@ class Supervisor:
     async def _resume_interrupted(self, run: Run) -> None:
         """A service was stopped while this ran, and killed before it saw the end."""
         place = self.place(run)
-        pid = await self._claimant(place)
+        pid = await processes.settled_claimant(place)
         if pid and processes.is_alive(pid, place):
             processes.signal_group(pid, signal.SIGKILL)
         await asyncio.to_thread(_sweep, _token(run))
@@ -339,22 +336,14 @@ class Supervisor:
             self._save(run.but(phase="queued", pid=0))
             self._enqueue(run)
 
-    async def _claimant(self, place: Path) -> int | None:
-        deadline = asyncio.get_running_loop().time() + _CLAIM_WAIT_S
-        while True:
-            pid = processes.claimant(place)
-            if pid != 0 or asyncio.get_running_loop().time() > deadline:
-                return pid
-            await asyncio.sleep(_CLAIM_POLL_S)
-
     # Small things
 
     def place(self, run: Run) -> Path:
         """The directory of a run's present attempt."""
         return self._directory / run.run_id / str(run.attempt)
 
-    def _remove_place(self, run: Run) -> None:
-        place = self._directory / run.run_id
+    def _remove_place(self, run_id: str) -> None:
+        place = self._directory / run_id
         if place.exists():
             self._spawn_task(asyncio.to_thread(shutil.rmtree, place, ignore_errors=True))
 
