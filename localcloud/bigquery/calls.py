@@ -22,17 +22,26 @@ AsyncHandler = Callable[[Call], Awaitable[dict[str, Any] | Response | None]]
 SyncHandler = Callable[[Call], dict[str, Any] | Response | None]
 
 
+# Sent by the stock client, ignored by Google, in no document.
+_IGNORED = {"bigquery.jobs.get": "projection", "bigquery.jobs.cancel": "projection"}
+
+
 class BigQueryDiscovery(Discovery):
-    """The document's check, with one more spelling let in: the stock client writes booleans in a query as Python does."""
+    """The document's check, and what the stock client sends besides: booleans spelt as in Python, a stray parameter."""
 
     def check_request(
         self, match: Match, query: Iterable[tuple[str, str]] | Mapping[str, str], body: object = None
     ) -> tuple[dict[str, Any], Any]:
-        """See Discovery; `True` and `False` in the query are read as Google's front end reads them."""
+        """See Discovery."""
         pairs = query.items() if isinstance(query, Mapping) else query
         spelt = {"True": "true", "False": "false"}
         known = match.method.parameters
-        read = [(name, spelt.get(text, text) if _is_boolean(known, name) else text) for name, text in pairs]
+        ignored = _IGNORED.get(match.method_id)
+        read = [
+            (name, spelt.get(text, text) if _is_boolean(known, name) else text)
+            for name, text in pairs
+            if name != ignored
+        ]
         return super().check_request(match, read, body)
 
 
