@@ -57,6 +57,8 @@ class Images:
         except (OSError, ValueError) as error:
             raise ImagesError(f"cannot read the image table {path}: {error}") from error
         entries = document.get("images", {})
+        if not isinstance(entries, dict):
+            raise ImagesError(f"images in {path} is {entries!r}; expected tables [images.NAME].")
         return cls({name: _image(path, name, entry) for name, entry in entries.items()}, str(path))
 
     def find(self, uri: str) -> Image | None:

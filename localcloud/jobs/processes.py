@@ -43,8 +43,8 @@ exit $code
 _CLAIM_WAIT_S = 1.0  # a claim is signed microseconds after it is made; past this its writer was killed in between
 _CLAIM_POLL_S = 0.01
 _POLL_S = 0.05  # only where the system has no pidfd
-# Python ignores these; a job must start with the system's defaults.
-_DEFAULT_SIGNALS = [signal.SIGPIPE, signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD]
+# Python ignores SIGPIPE and SIGXFSZ, a shell's background job SIGINT: a job starts with the system's defaults.
+_DEFAULT_SIGNALS = sorted(signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP})
 
 
 def start(run: Path, *, argv: Sequence[str], env: Mapping[str, str], directory: Path, log: Path, token: str) -> int:
