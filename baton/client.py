@@ -17,7 +17,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
 from ulid import ULID
 
@@ -67,6 +68,18 @@ class Client:
         self.profile = load_profile() if profile is None else profile
         self.profile.require_answers()
         self.connections = Connections(self.profile)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections."""
+        self.connections.close()
 
     # -- starting runs -----------------------------------------------------------------------------------------------
 

@@ -106,6 +106,17 @@ class Connections:
 
         return pubsub_v1.PublisherClient()
 
+    def close(self) -> None:
+        """Close what has been opened."""
+        opened = vars(self)
+        if "storage" in opened:
+            self.storage.close()
+        for name in ("publisher", "subscriber", "dataflow", "vertex", "cloud_logging"):
+            if name in opened:
+                opened[name].close()
+        if "topics" in opened:
+            self.topics.stop()
+
 
 def explained(fault: Exception, place: str = "") -> BatonError:
     """Return what Google's clients or the workers' code raised as what a command reports."""

@@ -8,10 +8,11 @@ from enum import StrEnum
 from pathlib import Path
 
 from baton.errors import BatonError, ProfileError
-from baton.profile import ADDRESSES, Profile, load_profile
+from baton.profile import Profile, load_profile
 from workers.errors import PipelineError, SettingsError
 
 _PYTHON = (3, 11)
+_TOGETHER = ("PUBSUB_EMULATOR_HOST", "STORAGE_EMULATOR_HOST", "BATON_DATAFLOW_ENDPOINT", "BATON_AIPLATFORM_ENDPOINT")
 
 
 class Verdict(StrEnum):
@@ -72,14 +73,7 @@ def _settings(profile: Profile) -> Iterator[Finding]:
         yield Finding(Verdict.PROBLEM, str(fault), profile.source, getattr(fault, "mend", ""))
     else:
         yield Finding(Verdict.OK, f"project {project}, bucket {bucket}, region {profile.region}", profile.source)
-    missing = [name for name in ADDRESSES[:3] if not profile.get(name)]
-    if missing and len(missing) < len(ADDRESSES[:3]):
-        yield Finding(
-            Verdict.PROBLEM,
-            f"some services are local and some are Google's: {', '.join(missing)} unset",
-            profile.source,
-            "set all of the emulator addresses or none; `baton up` sets all",
-        )
+    yield from _mixed(profile)
     if profile.is_local:
         from baton.house import is_up
 
@@ -90,6 +84,21 @@ def _settings(profile: Profile) -> Iterator[Finding]:
                 str(profile.home),
                 "start them with `baton up`",
             )
+
+
+def _mixed(profile: Profile) -> Iterator[Finding]:
+    """Look whether local and Google's services are mixed by accident."""
+    missing = [name for name in _TOGETHER if not profile.get(name)]
+    if missing and len(missing) < len(_TOGETHER):
+        yield Finding(
+            Verdict.PROBLEM,
+            f"some services are local and some are Google's: {', '.join(missing)} unset",
+            profile.source,
+            "set all of the emulator addresses or none; `baton up` sets all",
+        )
+    elif profile.is_emulated and not profile.get("BIGQUERY_EMULATOR_HOST"):
+        mend = "set it if a run's source is bq://…; `baton up` sets it"
+        yield Finding(Verdict.NOTE, "BIGQUERY_EMULATOR_HOST is unset: BigQuery is Google's", profile.source, mend)
 
 
 def _endpoints(profile: Profile, silent: list[tuple[str, str]]) -> Iterator[Finding]:

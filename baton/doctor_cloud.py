@@ -10,6 +10,8 @@ from baton.doctor import Finding, Verdict
 from baton.errors import BatonError
 from baton.profile import Profile
 from messages.topics import DATA_READY, SUBSCRIPTIONS, TOPICS, topic_path
+from workers.errors import PipelineError
+from workers.pipeline import Catalog
 
 _CREATE = "create it with `baton setup`"
 _SHOWN = 3
@@ -88,7 +90,7 @@ def _notification(connections: Connections) -> Iterator[Finding]:
 
 
 def _templates(connections: Connections) -> Iterator[Finding]:
-    for wanted in setup.wanted_templates(connections):
+    for wanted in setup.wanted_templates(connections, _readable(connections.catalog)):
         there = wanted.there()
         if there is None:
             yield Finding(Verdict.PROBLEM, "flex template is missing", wanted.uri, "upload it with `baton setup`")
@@ -97,6 +99,16 @@ def _templates(connections: Connections) -> Iterator[Finding]:
             yield Finding(Verdict.NOTE, f"flex template differs from {wanted.path}", wanted.uri, mend)
         else:
             yield Finding(Verdict.OK, "flex template", wanted.uri)
+
+
+def _readable(catalog: Catalog) -> Iterator[str]:
+    """Yield the pipelines that can be read; the others have been named already."""
+    for name in catalog.names():
+        try:
+            catalog.get(name)
+        except PipelineError:
+            continue
+        yield name
 
 
 def _dead_letters(connections: Connections) -> Iterator[Finding]:

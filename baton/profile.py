@@ -81,6 +81,11 @@ class Profile:
     def pipelines_dir(self) -> Path:
         return Path(self.get("BATON_PIPELINES_DIR") or "pipelines")
 
+    @property
+    def is_emulated(self) -> bool:
+        """Whether the services are emulators, whose answers cost nothing and come at once."""
+        return bool(self.get("PUBSUB_EMULATOR_HOST"))
+
     def get(self, name: str) -> str:
         """Return a variable, "" where it is unset or empty."""
         return self.variables.get(name, "").strip()

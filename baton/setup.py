@@ -6,7 +6,7 @@ than changed under a running system. In the cloud the same resources come from `
 """
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import timedelta
@@ -221,7 +221,7 @@ def notification_differences(found: Any) -> list[str]:
 
 def ensure_templates(connections: Connections) -> Iterator[Step]:
     """Have each pipeline's flex template in the pipeline bucket, with the image that the settings name."""
-    for wanted in wanted_templates(connections):
+    for wanted in wanted_templates(connections, connections.catalog.names()):
         there = wanted.there()
         if wanted.content is None:
             detail = f"{wanted.path} is not here, so there is nothing to upload"
@@ -251,10 +251,10 @@ class WantedTemplate:
             return None
 
 
-def wanted_templates(connections: Connections) -> Iterator[WantedTemplate]:
-    """Yield every pipeline's template that belongs into the pipeline bucket."""
+def wanted_templates(connections: Connections, pipelines: Iterable[str]) -> Iterator[WantedTemplate]:
+    """Yield the template of each of `pipelines` that belongs into the pipeline bucket."""
     bucket = connections.storage.bucket(connections.profile.bucket)
-    for pipeline in connections.catalog.names():
+    for pipeline in pipelines:
         spec = connections.catalog.get(pipeline)
         if spec.preprocess is None or "://" in spec.preprocess.template:
             continue  # a template elsewhere is somebody else's to keep

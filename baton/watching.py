@@ -40,7 +40,7 @@ class Watch:
         self._titles = dict((run_id, title) for title, run_id in runs)
         self._console = console
         self._is_live = console.is_terminal if is_live is None else is_live
-        self._look_s = _LOOK_LOCAL_S if client.profile.is_local else _LOOK_CLOUD_S
+        self._look_s = _LOOK_LOCAL_S if client.profile.is_emulated else _LOOK_CLOUD_S
         self._seen: dict[str, Snapshot] = {}
         self._began = time.monotonic()
         self._next_dead_letter_look = self._began + _UNCLAIMED_S
