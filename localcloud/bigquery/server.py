@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 import time
 from collections.abc import Callable
@@ -26,8 +25,6 @@ from localcloud.bigquery.uploads import Uploads
 from localcloud.faults import Faults
 from localcloud.http import HttpServer
 from localcloud.rest import RestApi, combine
-
-log = logging.getLogger(__name__)
 
 
 class BigQueryServer:
@@ -102,11 +99,10 @@ class BigQueryServer:
         await asyncio.to_thread(self._close, grace_s)
 
     def _load(self) -> None:
-        self._uploads.sweep()
         self._sessions.sweep()
-        if self._jobs.has_unfinished():
-            resumed = self._jobs.resume()
-            log.info("took up unfinished jobs", extra={"action": "jobs_resumed", "jobs": resumed})
+        # A start with nothing to finish does not open the database.
+        owned = self._jobs.resume() if self._jobs.has_unfinished() else set()
+        self._uploads.sweep(owned)
 
     def _close(self, grace_s: float) -> None:
         self._jobs.stop(grace_s)

@@ -32,12 +32,11 @@ _RANGE = re.compile(r"bytes (?:(\d+)-(\d+)|\*)/(\d+|\*)")
 
 @dataclass(slots=True)
 class Progress:
-    """Where a resumable session stands. `job_id` is set once its job was accepted."""
+    """Where a resumable session stands, and what it was opened for."""
 
     received: int
     is_complete: bool
     request: dict[str, Any]
-    job_id: str = ""
 
 
 class Uploads:
@@ -93,27 +92,32 @@ class Uploads:
             part.rename(self._incoming / name)
         return name
 
-    def record_job(self, session: str, job_id: str) -> None:
-        """Remember the session's job, so that a repeated last request gets the same answer."""
-        request = self._request(session)
-        _write_json(self._head(session), {**request, "job": job_id})
+    def sweep(self, owned: set[str]) -> None:
+        """At a start: remove sessions that nobody came back to for a week, and files that belong to nothing any more.
 
-    def sweep(self) -> None:
-        """Remove sessions that nobody came back to for a week."""
+        Args:
+            owned: files of jobs that are still to be run.
+        """
         if not self._incoming.is_dir():
             return
         for head in self._incoming.glob("*.upload"):
             if time.time() - head.stat().st_mtime > _SESSION_LIFETIME_S:
                 head.with_suffix(".part").unlink(missing_ok=True)
                 head.unlink(missing_ok=True)
+        for file in self._incoming.glob("t_*"):
+            if file.name not in owned and not self._head(file.name.removeprefix("t_")).exists():
+                file.unlink(missing_ok=True)
 
     async def _take(
         self, session: str, request: dict[str, Any], content_range: str, chunks: AsyncIterator[bytes]
     ) -> Progress:
-        if request.get("job"):
-            return Progress(0, True, request, request["job"])
         part = self._part(session)
-        received = part.stat().st_size if part.exists() else 0
+        if not part.exists():
+            # The last piece was here before: its bytes went to the job, only the answer got lost.
+            async for _ in chunks:
+                pass
+            return Progress(0, True, request)
+        received = part.stat().st_size
         first, last, total = _parse_range(content_range)
         if first is None:
             async for _ in chunks:

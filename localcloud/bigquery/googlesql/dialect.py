@@ -28,6 +28,9 @@ _CALLS = {
     "ATANH": "ATANH",
     "SHA1": "SHA1",
 }
+# DuckDB's functions about itself, which sqlglot knows by class.
+_CLOCKS = frozenset(("CurrentDate", "CurrentTime", "CurrentTimestamp", "CurrentDatetime"))
+_USER = "local@localhost"
 _DATE_UNITS = frozenset(("DAY", "WEEK", "ISOWEEK", "MONTH", "QUARTER", "YEAR", "ISOYEAR"))
 
 
@@ -40,6 +43,10 @@ def rewrite_functions(tree: Any, text: str) -> Any:
     """
     from sqlglot import exp
 
+    for node in list(tree.find_all(exp.Func)):
+        name = type(node).__name__
+        if name.startswith(("Current", "Read")) and name not in (*_CLOCKS, "CurrentUser"):
+            raise InvalidQuery(f"Function not found: {node.sql_name()}{place_of(node, text)}")
     for node in list(tree.find_all(exp.Anonymous)):
         name = node.name.upper()
         if name in _CALLS:
@@ -150,6 +157,8 @@ def _rules(text: str) -> dict[str, Callable[[Any], Any]]:
         )
 
     return {
+        "SessionUser": lambda node: exp.Literal.string(_USER),
+        "CurrentUser": lambda node: exp.Literal.string(_USER),
         "SafeFunc": lambda node: call("TRY", node.this.copy()),
         "SafeAdd": attempt(exp.Add),
         "SafeSubtract": attempt(exp.Sub),

@@ -96,7 +96,7 @@ def _subquery(array: Any, name: str, offset: Any, *, is_struct: bool) -> Any:
     if not is_struct:
         values = exp.alias_(values, name or "value", quoted=True)
     columns = [values]
-    if offset is not None:
+    if offset:
         label = offset.name if isinstance(offset, exp.Identifier) else "offset"
         counted = f"UNNEST(RANGE(LEN(x))) AS {quote(label)}"
         from sqlglot import parse_one

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import uuid
 from typing import Any
 
 from localcloud.bigquery.calls import Threads
-from localcloud.bigquery.errors import Invalid
+from localcloud.bigquery.errors import AlreadyExists, Invalid
 from localcloud.bigquery.jobs.service import JobService
 from localcloud.bigquery.uploads import Uploads
 from localcloud.discovery import Discovery
@@ -119,14 +121,15 @@ class JobHandlers:
         return _with_etag(stored.doc)
 
     async def _open(self, call: Call, project: str) -> Response:
-        import json
-
         raw = await call.read()
         try:
             metadata = json.loads(raw or b"{}")
         except ValueError as error:
             raise Invalid(f"The upload's metadata is no JSON: {error}") from error
-        session = await self._uploads.start({"project": project, "body": self._checked(call, metadata)})
+        body = self._checked(call, metadata)
+        # The id is settled now, so that the last piece can be sent twice and still means one job.
+        body["jobReference"] = {"jobId": f"job_{uuid.uuid4().hex}", **(body.get("jobReference") or {})}
+        session = await self._uploads.start({"project": project, "body": body})
         path = f"{call.raw_path}?uploadType=resumable&upload_id={session}"
         headers = {"location": f"{call.base_url}{path}", "x-guploader-uploadid": session}
         return Response(200, b"", headers)
@@ -140,13 +143,17 @@ class JobHandlers:
         if not (progress.is_complete or whole):
             headers = {"range": f"bytes=0-{progress.received - 1}"} if progress.received else {}
             return Response(308, b"", headers)
-        if progress.job_id:
-            return await self._job(project, progress.job_id, None)
         name = await self._threads.call(self._uploads.finish, session)
-        job = await self._accept(project, progress.request["body"], upload=name)
-        if "jobId" in job["jobReference"]:
-            await self._threads.call(self._uploads.record_job, session, job["jobReference"]["jobId"])
-        return job
+        body = progress.request["body"]
+        try:
+            return await self._accept(project, body, upload=name)
+        except AlreadyExists:
+            # The last piece, sent again because its answer was lost: the job is this very session's.
+            job_id = body["jobReference"]["jobId"]
+            stored = await self._threads.call(self._service.get, project, job_id)
+            if stored.internal.get("upload") != name:
+                raise
+            return await self._job(project, job_id, None)
 
     def _checked(self, call: Call, metadata: Any) -> dict[str, Any]:
         body: dict[str, Any] = self._discovery.check_body(call.match, metadata)

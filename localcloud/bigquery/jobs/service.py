@@ -155,8 +155,8 @@ class JobService:
         """True when a former process left jobs to finish; asks the file system only."""
         return self._markers.is_dir() and any(self._markers.iterdir())
 
-    def resume(self) -> int:
-        """Start again what a former process did not finish; how many jobs."""
+    def resume(self) -> set[str]:
+        """Start again what a former process did not finish; the uploaded files that this needs."""
         with self.engine.write() as cursor:
             left = store.unfinished(cursor)
             store.forget_before(cursor, self.now_ms() - _HISTORY_MS)
@@ -167,7 +167,7 @@ class JobService:
         for stored in left:
             log.info("job resumed", extra={"action": "job_resumed", "job_id": stored.doc["id"]})
             self._start(stored)
-        return len(left)
+        return {str(stored.internal["upload"]) for stored in left if "upload" in stored.internal}
 
     def stop(self, grace_s: float) -> None:
         """Interrupt what runs; it stays RUNNING in the database and is resumed at the next start."""
