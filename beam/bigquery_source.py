@@ -28,6 +28,7 @@ ENDPOINT_VARIABLE = "BATON_BIGQUERY_STORAGE_ENDPOINT"
 STREAMS_PER_WORKER = 4  # so that a worker that is done early finds more to do
 BATCH_ROWS = 256 * 1024  # the API answers pages of a few thousand rows; they are joined to work on long columns
 SETUP_TIMEOUT_S = 60.0
+STREAM_RETRY_S = 300.0  # a broken stream is taken up again for so long; the client's own patience is a whole day
 
 _NAME = re.compile(r"bq://(?P<project>(?:[a-z0-9.-]+:)?[a-z][a-z0-9-]*)\.(?P<dataset>\w+)\.(?P<table>[\w$-]+)")
 _LOOPBACK = re.compile(r"(localhost|127(\.\d+){3}|\[::1\])(:\d+)?")
@@ -68,16 +69,28 @@ class BigQueryShard(Shard):
 
     def _pages(self, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
         left = self.limit
-        with client() as reader:
-            # The client's own signature, which its base class hides from the type checker.
-            for answer in reader.read_rows(self.stream, offset=0):  # type: ignore[arg-type]
-                message = pa.py_buffer(answer.arrow_record_batch.serialized_record_batch)
-                page = pa.ipc.read_record_batch(message, schema)
+        reader = client()
+        with reader:
+            for message in self._messages(reader):
+                page = pa.ipc.read_record_batch(pa.py_buffer(message), schema)
                 if left is not None:
                     page, left = page.slice(0, left), left - len(page)
                 yield page
                 if left is not None and left <= 0:
                     return
+
+    def _messages(self, reader: "BigQueryReadClient") -> Iterator[bytes]:
+        from google.api_core import exceptions, retry
+
+        policy = retry.Retry(predicate=retry.if_exception_type(exceptions.ServiceUnavailable), timeout=STREAM_RETRY_S)
+        try:
+            for answer in reader.read_rows(self.stream, offset=0, retry=policy):
+                yield answer.arrow_record_batch.serialized_record_batch
+        except exceptions.GoogleAPIError as error:
+            raise SourceError(
+                f"source {self.place!r} broke off while it was read ({error}); a session lives for six hours, "
+                "so start the job again"
+            ) from error
 
 
 def plan(uri: str, columns: Columns, *, workers: int, project: str, limit: int | None = None) -> list[BigQueryShard]:
@@ -137,7 +150,7 @@ def client() -> "BigQueryReadClient":
 
 
 def _open_session(uri: str, table: str, parent: str, columns: Columns, streams: int):
-    from google.api_core import exceptions
+    from google.api_core import exceptions, retry
     from google.cloud.bigquery_storage_v1 import types
 
     session = types.ReadSession(
@@ -148,9 +161,10 @@ def _open_session(uri: str, table: str, parent: str, columns: Columns, streams: 
     request = types.CreateReadSessionRequest(
         parent=parent, read_session=session, max_stream_count=streams, preferred_min_stream_count=streams
     )
+    policy = retry.Retry(predicate=retry.if_exception_type(exceptions.ServiceUnavailable), timeout=SETUP_TIMEOUT_S)
     try:
         with client() as opener:
-            return opener.create_read_session(request, timeout=SETUP_TIMEOUT_S)
+            return opener.create_read_session(request, retry=policy, timeout=SETUP_TIMEOUT_S)
     except exceptions.NotFound as error:
         raise SourceNotFound(
             f"source {uri!r} does not exist ({error.message}); check project, dataset and table"
@@ -162,10 +176,10 @@ def _open_session(uri: str, table: str, parent: str, columns: Columns, streams: 
         raise MissingColumns(
             f"source {uri!r} lacks the column(s) {', '.join(named)} ({error.message}); rename or add them"
         ) from error
-    except exceptions.GoogleAPICallError as error:
+    except exceptions.GoogleAPIError as error:
         where = os.environ.get(ENDPOINT_VARIABLE) or "Google's endpoint"
         raise SourceError(
-            f"source {uri!r} cannot be read through {where} ({error.message}); check the address and the permission "
+            f"source {uri!r} cannot be read through {where} ({error}); check the address and the permission "
             "bigquery.readsessions.create"
         ) from error
 

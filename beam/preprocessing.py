@@ -23,8 +23,9 @@ from apache_beam.transforms.window import GlobalWindows
 from apache_beam.utils.windowed_value import WindowedValue
 
 from beam.dataset import DatasetSpec, Target, Totals, publish, total
+from beam.errors import SourceError
 from beam.shard_writer import ShardSummary, ShardWriter
-from beam.shards import Shard
+from beam.shards import Batch, Shard
 
 NAMESPACE = "preprocess"
 
@@ -98,7 +99,7 @@ class ProcessShard(beam.DoFn):
         index, shard = element
         writer = self._open_writer(index)
         input_rows = 0
-        for batch in shard.batches():
+        for batch in _read(shard):
             prepared = self._prepare(batch.records, batch.rows)
             writer.add(prepared.train, prepared.evaluation, _in_order(prepared.rejected, batch.broken))
             input_rows += batch.input_rows
@@ -169,6 +170,15 @@ class TemporaryWriters:
     def __call__(self, index: int) -> ShardWriter:
         """Return the writer for one shard."""
         return ShardWriter(self._target.temporary, index)
+
+
+def _read(shard: Shard) -> Iterator[Batch]:
+    """Read a shard; a file that is broken or gone is told by its name."""
+    try:
+        yield from shard.batches()
+    except (OSError, pa.ArrowException) as error:
+        reason = str(error).splitlines()[0][:300]
+        raise SourceError(f"source {shard.place!r} cannot be read ({reason}); upload it again") from error
 
 
 def _in_order(rejected: pa.Table, broken: pa.Table) -> pa.Table:

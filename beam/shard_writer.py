@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 
 from beam import rejects
 from beam.column_statistics import TableStatistics, add_counts
+from beam.errors import OutputError
 from beam.filesystem import Location
 
 ROWS_PER_FILE = 4 * 1024 * 1024  # a longer shard goes on in a second file: about 15 MB each, and bounded memory
@@ -122,7 +123,12 @@ class _RollingWriter:
         self._parquet.close()
         data = self._buffer.getvalue()
         name = f"{self._name}-{len(self._files):02d}.parquet"
-        (self._directory / name).write_bytes(data)
+        place = self._directory / name
+        try:
+            place.write_bytes(data)
+        except OSError as error:
+            reason = str(error).splitlines()[0][:300]
+            raise OutputError(f"{place.uri!r} cannot be written ({reason}); check space, access and bucket") from error
         digest = hashlib.sha256(data).hexdigest()
         self._files.append(WrittenFile(name, self._rows, data.size, digest))
         self._buffer = self._parquet = None

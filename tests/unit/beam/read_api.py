@@ -42,6 +42,10 @@ class ReadApi:
     ) -> None:
         self._server.stop(None).wait()
 
+    def stop(self) -> None:
+        """Go away for good, in the middle of whatever is read."""
+        self._server.stop(None).wait()
+
     def _handlers(self) -> dict[str, grpc.RpcMethodHandler]:
         return {
             "CreateReadSession": grpc.unary_unary_rpc_method_handler(

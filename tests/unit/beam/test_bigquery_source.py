@@ -6,7 +6,7 @@ import pyarrow as pa
 import pytest
 
 from beam import bigquery_source
-from beam.errors import BadFlag, EmptySource, MissingColumns, SourceNotFound, UnsupportedSource
+from beam.errors import BadFlag, EmptySource, MissingColumns, SourceError, SourceNotFound, UnsupportedSource
 from tests.unit.beam.read_api import ReadApi
 
 COLUMNS = {"a": pa.float64(), "flag": pa.bool_()}
@@ -54,6 +54,23 @@ def test_a_broken_stream_goes_on_where_it_broke(served: ReadApi) -> None:
     """A connection that breaks in the middle of a stream is taken up from the offset: no row lost, none doubled."""
     assert read(plan()) == list(range(20))
     assert ("sessions/1/streams/0", 2) in served.offsets
+
+
+def test_a_server_that_stays_away_ends_the_job(served: ReadApi, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stream is not waited for for ever: the error names the table and the stream."""
+    monkeypatch.setattr(bigquery_source, "STREAM_RETRY_S", 0.2)
+    shards = plan()
+    served.stop()
+    with pytest.raises(SourceError, match=r"natality#stream-0' broke off while it was read .* start the job again"):
+        read(shards)
+
+
+def test_a_server_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody listens at the endpoint: after a minute at most, the error says which address was tried."""
+    monkeypatch.setattr(bigquery_source, "SETUP_TIMEOUT_S", 0.2)
+    monkeypatch.setenv(bigquery_source.ENDPOINT_VARIABLE, "127.0.0.1:9")
+    with pytest.raises(SourceError, match=r"cannot be read through 127\.0\.0\.1:9 .*check the address"):
+        plan()
 
 
 @pytest.mark.parametrize(("limit", "expected"), [(1, 1), (7, 7), (20, 20), (100, 20)])

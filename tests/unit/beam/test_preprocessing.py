@@ -1,7 +1,7 @@
 """The Beam pipeline: literal rows in, a dataset out, the same for any order and any way of running."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,9 +14,9 @@ import pytest
 from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.testing.util import assert_that, equal_to
 
-from beam import babyweight, births, rejects
+from beam import babyweight, births, rejects, sources
 from beam.dataset import DatasetSpec, Target, Totals, start_attempt
-from beam.errors import NoGoodRows, from_runner
+from beam.errors import NoGoodRows, SourceError, from_runner
 from beam.preprocessing import PreprocessShards, TemporaryWriters
 from beam.shards import Batch, Shard
 
@@ -71,7 +71,7 @@ SHARDS = (
 )
 
 
-def run(directory: Path, shards: list[tuple[int, Shard]], options: list[str]) -> dict[str, Any]:
+def run(directory: Path, shards: Sequence[tuple[int, Shard]], options: list[str]) -> dict[str, Any]:
     target = Target(str(directory), "one")
     start_attempt(target)
     babyweight.build([shard for _, shard in shards], target, SPEC, PipelineOptions(options)).run().wait_until_finish()
@@ -150,6 +150,22 @@ def test_rows_are_counted_as_beam_counters(tmp_path: Path) -> None:
         "rejected_row_is_empty": 1,
         "rejected_month_is_out_of_range": 1,
     }
+
+
+def test_a_file_with_damaged_rows_is_named(tmp_path: Path) -> None:
+    """A Parquet file whose footer is whole and whose data are not: the error says which file to upload again."""
+    births_file = tmp_path / "births.parquet"
+    columns = {"year": 2022, "month": 6, "weight_pounds": 7.5, "is_male": True}
+    columns |= {"mother_age": 30, "plurality": 1, "gestation_weeks": 40}
+    pq.write_table(pa.table({name: [value] * 1000 for name, value in columns.items()}), births_file)
+    content = bytearray(births_file.read_bytes())
+    content[4:200] = bytes(196)
+    births_file.write_bytes(content)
+    with pytest.raises(Exception, match="cannot be read") as caught:
+        run(tmp_path / "out", list(enumerate(sources.plan(str(births_file), births.COLUMNS))), OPTIONS)
+    found = from_runner(caught.value)
+    assert isinstance(found, SourceError)
+    assert f"source '{births_file}' cannot be read" in str(found)
 
 
 @pytest.mark.parametrize("mode", [[], ["--direct_running_mode=multi_threading", "--direct_num_workers=2"]])
