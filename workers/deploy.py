@@ -10,8 +10,10 @@ from messages import DeployDone, Event, TrainDone
 from workers.ledger import Ledger
 from workers.objects import Objects
 from workers.pipeline import PipelineSpec
-from workers.rollout import DeployPhase, EndpointPhase, SmokePhase, TidyPhase, TrafficPhase, UploadPhase, section
+from workers.rollback import RestorePhase, UndeployPhase
+from workers.rollout import DeployPhase, EndpointPhase, TidyPhase, TrafficPhase, UploadPhase, section
 from workers.settings import Settings
+from workers.smoke import SmokePhase
 from workers.sources import Sources
 from workers.stage import Context, Phase
 from workers.turn import TurnPhase
@@ -37,6 +39,7 @@ class Deploy:
             SmokePhase(vertex, settings, sources),
             TidyPhase(vertex, settings),
         )
+        self.cleanup: tuple[Phase, ...] = (RestorePhase(vertex, settings), UndeployPhase(vertex, settings))
 
     def limits(self, spec: PipelineSpec) -> tuple[int, float]:
         options = section(spec)

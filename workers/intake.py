@@ -138,6 +138,9 @@ class Intake:
     def _claim(self, record: StageRecord) -> Disposition:
         run_id, stage = record.run_id, record.stage
         if self._ledger.is_cancelled(run_id):
+            if self._ledger.read(run_id, stage) is not None:
+                return self._duplicate(record)
+            # A marker that an earlier delivery left stays: the sweep closes the stage (`Engine.advance`).
             return Disposition(Fate.FILTERED, run_id, f"run {run_id} was cancelled before its {stage} began")
         self._ledger.mark(run_id, stage)
         try:

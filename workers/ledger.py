@@ -3,6 +3,7 @@
     runs/<run_id>/<stage>.json      the stage's record, changed only by compare-and-set
     runs/<run_id>/cancelled.json    the tombstone: nothing more starts in this run
     inflight/<stage>/<run_id>       a marker, from before the claim until after the publish: what the sweep looks through
+    cancelling/<run_id>             a marker, from before the tombstone until every stage of the run has ended
 
 No lock, no lease, no leader: losing a compare-and-set means that somebody else made the step, so read again.
 """
@@ -15,7 +16,7 @@ from datetime import datetime
 
 from workers.errors import Conflict
 from workers.objects import ABSENT, Objects
-from workers.record import StageRecord
+from workers.record import StageRecord, State
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,12 +76,29 @@ class Ledger:
         return self._objects.read(_tombstone_name(run_id)) is not None
 
     def cancel(self, run_id: str, by: str, now: datetime) -> None:
-        """Write the tombstone; cancelling twice is as good as once."""
+        """Cancel the run; twice is as good as once.
+
+        The marker comes first: whoever finds it without a tombstone completes the cancellation, so one that was begun
+        by a process that died is not half a cancellation.
+        """
         body = json.dumps({"by": by, "time": now.isoformat()}).encode()
-        try:
-            self._objects.write(_tombstone_name(run_id), body, if_generation=ABSENT)
-        except Conflict:
-            return
+        for name in (_cancelling_name(run_id), _tombstone_name(run_id)):
+            try:
+                self._objects.write(name, body, if_generation=ABSENT)
+            except Conflict:
+                continue  # it stands already, which is all we want
+
+    def cancelling(self) -> Iterator[str]:
+        """Yield the ids of the cancelled runs that may still have something to stop."""
+        prefix = _cancelling_name("")
+        for name in self._objects.list(prefix):
+            yield name.removeprefix(prefix)
+
+    def settle_cancellation(self, run_id: str, by: str, now: datetime) -> None:
+        """Take the cancellation's marker away if every stage that was claimed has ended."""
+        self.cancel(run_id, by, now)  # the tombstone is there, whoever began
+        if all(record.state is State.PUBLISHED for record in self.stages(run_id)):
+            self._objects.delete(_cancelling_name(run_id))
 
     def runs(self) -> Iterator[tuple[str, str]]:
         """Yield (run id, stage) of every record."""
@@ -120,6 +138,10 @@ def _record_name(run_id: str, stage: str) -> str:
 
 def _marker_name(run_id: str, stage: str) -> str:
     return f"inflight/{stage}/{run_id}"
+
+
+def _cancelling_name(run_id: str) -> str:
+    return f"cancelling/{run_id}"
 
 
 def _tombstone_name(run_id: str) -> str:

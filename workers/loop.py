@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from workers import logs
@@ -66,6 +67,21 @@ class ThreadHost:
         return queue.SimpleQueue()
 
 
+@dataclass(slots=True)
+class _Chore:
+    """Something that is done at an interval, on a thread, and never twice at once.
+
+    Args:
+        plan: called by the loop, which owns the schedule; what it returns is done on a thread.
+    """
+
+    name: str
+    interval_s: float
+    due: float
+    plan: Callable[[], Callable[[], object]]
+    is_running: bool = False
+
+
 class Loop:
     """See the module's text."""
 
@@ -83,6 +99,13 @@ class Loop:
         self._pool = host.pool(options.threads, f"{stage.name}-advance")
         self._poller = host.pool(1, f"{stage.name}-poll")
         self._polling = False
+        self._failures: dict[str, int] = {}  # run id -> how many times in a row a service did not answer
+        now = self._monotonic()
+        self._chores = (
+            _Chore("sweep", options.sweep_s, now, lambda: self._sweep),
+            _Chore("cancellations", options.cancel_s, now, lambda: self._look_for_cancellations),
+            _Chore("strays", options.strays_s, now + options.strays_s, self._search_for_strays),
+        )
         self._stopping = threading.Event()
         self._log = logs.logger(stage=stage.name)
 
@@ -106,16 +129,17 @@ class Loop:
 
     def run(self) -> None:
         """Work until `stop`."""
-        next_sweep = self._monotonic()
         while not self._stopping.is_set():
             now = self._monotonic()
-            if now >= next_sweep:
-                self._pool.submit(self._sweep)
-                next_sweep = now + self._options.sweep_s
+            for chore in self._chores:
+                if now >= chore.due:
+                    chore.due = now + chore.interval_s
+                    self._begin(chore)
             for run_id in self._schedule.due_runs(now):
                 self._start(run_id)
             self._poll(now)
-            self._take(min(next_sweep, self._schedule.next_due() or next_sweep))
+            due = min(chore.due for chore in self._chores)
+            self._take(min(due, self._schedule.next_due() or due))
         self._pool.shutdown(wait=True, cancel_futures=True)
         self._poller.shutdown(wait=True, cancel_futures=True)
 
@@ -151,11 +175,18 @@ class Loop:
             after = step()
         except TransientError as fault:
             self._log.info("not-yet", run_id=run_id, reason=str(fault))
-            after = Later(_TRY_AGAIN_S if fault.retry_after_s is None else fault.retry_after_s)
+            after = Later(self._patience_s(run_id) if fault.retry_after_s is None else fault.retry_after_s)
         except Exception:  # noqa: BLE001 - the edge of a thread: logged, and tried again
             self._log.exception("advance-failed", run_id=run_id)
             after = Later(self._options.sweep_s)
+        else:
+            self._failures.pop(run_id, None)
         self._inbox.put(lambda: self._worked(run_id, after, before))
+
+    def _patience_s(self, run_id: str) -> float:
+        """Return how long to leave a service alone that did not answer: longer each time."""
+        failures = self._failures[run_id] = self._failures.get(run_id, 0) + 1
+        return min(_TRY_AGAIN_S * 1.5 ** (failures - 1), self._options.poll_max_s)
 
     def _worked(self, run_id: str, after: Next, before: Watched | None) -> None:
         again, now = self._schedule.end(run_id), self._monotonic()
@@ -186,15 +217,15 @@ class Loop:
         for run_id, watched in due.items():
             by_phase.setdefault(watched.watch.entry.record.phase, {})[run_id] = watched
         answers: dict[str, JobStatus] = {}
-        try:
-            for phase, group in by_phase.items():
-                jobs: list[JobRef] = [watched.watch.job for watched in group.values()]
-                statuses = self._stage.phases[phase].statuses(jobs)
+        for phase, group in by_phase.items():
+            jobs: list[JobRef] = [watched.watch.job for watched in group.values()]
+            try:
+                statuses = self._engine.phases[phase].statuses(jobs)
                 answers |= {r: statuses[w.watch.job.id] for r, w in group.items() if w.watch.job.id in statuses}
-        except TransientError as fault:
-            self._log.warning("poll-unanswered", reason=str(fault), jobs=len(due))
-        except Exception:  # noqa: BLE001 - the edge of a thread: logged, and tried again
-            self._log.exception("poll-failed", jobs=len(due))
+            except TransientError as fault:
+                self._log.warning("poll-unanswered", reason=str(fault), jobs=len(jobs))
+            except Exception:  # noqa: BLE001 - the edge of a thread: logged, and tried again
+                self._log.exception("poll-failed", jobs=len(jobs))
         self._inbox.put(lambda: self._asked(due, answers))
 
     def _asked(self, due: dict[str, Watched], answers: dict[str, JobStatus]) -> None:
@@ -211,15 +242,35 @@ class Loop:
         """Tell the engine a job's state; one that still runs is asked for again, later than before."""
         self._work(run_id, lambda: self._engine.observe(watched.watch.entry, status), watched)
 
+    # -- chores ------------------------------------------------------------------------------------------------------
+
+    def _begin(self, chore: _Chore) -> None:
+        if not chore.is_running:
+            chore.is_running = True
+            self._pool.submit(self._do, chore, chore.plan())
+
+    def _do(self, chore: _Chore, work: Callable[[], object]) -> None:
+        try:
+            work()
+        except TransientError as fault:
+            self._log.warning("chore-unanswered", chore=chore.name, reason=str(fault))
+        except Exception:  # noqa: BLE001 - the edge of a thread: logged, and done again
+            self._log.exception("chore-failed", chore=chore.name)
+        chore.is_running = False
+
     def _sweep(self) -> None:
         """Take up every run that has a marker: whatever a dead worker left is carried on here."""
-        try:
-            marked = list(self._engine.ledger.marked(self._stage.name))
-        except TransientError as fault:
-            self._log.warning("sweep-unanswered", reason=str(fault))
-            return
-        except Exception:  # noqa: BLE001 - the edge of a thread: logged, and tried again
-            self._log.exception("sweep-failed")
-            return
-        for run_id in marked:
+        for run_id in list(self._engine.ledger.marked(self._stage.name)):
             self._inbox.put(lambda r=run_id: None if r in self._schedule else self._start(r))  # type: ignore[misc]
+
+    def _look_for_cancellations(self) -> None:
+        """Have the jobs of cancelled runs looked at now: their next look would be up to `poll_max_s` away."""
+        for run_id in self._engine.settle_cancellations():
+            self._inbox.put(lambda r=run_id: self._hurry(r))  # type: ignore[misc]
+
+    def _hurry(self, run_id: str) -> None:
+        self._schedule.hurry(run_id, self._monotonic())
+
+    def _search_for_strays(self) -> Callable[[], object]:
+        known = self._schedule.job_ids()
+        return lambda: self._engine.stop_strays(known)

@@ -4,19 +4,21 @@ Run as `python -m workers.preprocess`.
 """
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from messages import DataReady, Event, PreprocessDone
 from messages.events import Job
-from workers.dataflow import Dataflow
+from workers.dataflow import Dataflow, ref
 from workers.errors import BadOutput, PipelineError
 from workers.folders import run_folder
+from workers.labels import LEDGER, STAGE, job_labels, ledger_label
 from workers.pipeline import PipelineSpec, PreprocessSection
 from workers.record import JobRef
 from workers.settings import Settings
 from workers.sources import Sources, read_json
-from workers.stage import Context, JobStatus
+from workers.stage import Context, JobState, JobStatus
+from workers.strays import Labelled
 
 NAME = "preprocess"
 
@@ -37,9 +39,11 @@ class DataflowPhase:
         self._dataflow = dataflow
         self._sources = sources
         self._settings = settings
+        self._regions = {settings.region}
 
     def find(self, context: Context) -> JobRef | None:
-        return self._dataflow.find(context.job_name, self._location(context))
+        labels = job_labels(context, self._settings)
+        return self._dataflow.find(context.job_name, labels, self._location(context))
 
     def create(self, context: Context) -> JobRef:
         options, settings = section(context.spec), self._settings
@@ -51,7 +55,7 @@ class DataflowPhase:
         environment: dict[str, Any] = {
             "tempLocation": f"gs://{settings.bucket}/temporary/{context.run_id}",
             "maxWorkers": options.max_workers,
-            "additionalUserLabels": context.labels,
+            "additionalUserLabels": job_labels(context, settings),
         }
         if options.machine_type:
             environment["machineType"] = options.machine_type
@@ -65,6 +69,16 @@ class DataflowPhase:
 
     def cancel(self, job: JobRef) -> None:
         self._dataflow.cancel(job)
+
+    def active(self, known: Collection[str]) -> Iterator[Labelled]:
+        wanted = {LEDGER: ledger_label(self._settings), STAGE: NAME}
+        for location in sorted(self._regions):
+            for job in self._dataflow.active(location, wanted, known):
+                labels = job["labels"]
+                yield Labelled(ref(job, location), labels["baton-run"], int(labels["baton-attempt"]))
+
+    def is_active(self, job: JobRef) -> bool:
+        return self._dataflow.statuses([job])[job.id].state is JobState.ACTIVE
 
     def log_tail(self, job: JobRef) -> tuple[str, ...]:
         return self._dataflow.messages(job)
@@ -89,7 +103,9 @@ class DataflowPhase:
         return f"{run_folder(context, self._settings)}/{NAME}-a{context.attempt}"
 
     def _location(self, context: Context) -> str:
-        return context.params.region or self._settings.region
+        location = context.params.region or self._settings.region
+        self._regions.add(location)
+        return location
 
 
 class Preprocess:

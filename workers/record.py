@@ -4,7 +4,6 @@ States: claimed → launching → running → finished → published. A stage wi
 back to launching with the next phase. The history is appended to, never edited: it is also the timeline.
 """
 
-import json
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
@@ -28,8 +27,17 @@ class Outcome(StrEnum):
     CANCELLED = "cancelled"
 
 
+class Ending(StrEnum):
+    """What comes after the cleaning up of an attempt that failed."""
+
+    AGAIN = "again"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
 class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, protected_namespaces=())
+    # Fields of a newer version are kept: workers of two versions may move the same record in turn.
+    model_config = ConfigDict(frozen=True, extra="allow", protected_namespaces=())
 
 
 class JobRef(_Frozen):
@@ -86,7 +94,14 @@ class Transition(_Frozen):
 
 
 class StageRecord(_Frozen):
-    """See the module's text. `writer` is unique per write: it tells our own lost answer from somebody else's step."""
+    """See the module's text.
+
+    Args:
+        not_before: an intent that waits (backoff) is not acted on earlier.
+        settles_at: from then on the intent may be taken over by anybody.
+        ending: set while a failed attempt is cleaned up after: what comes then.
+        writer: unique per write; it tells our own lost answer from somebody else's step.
+    """
 
     format: int = FORMAT
     run_id: str
@@ -101,6 +116,8 @@ class StageRecord(_Frozen):
     job: JobRef | None = None
     yields: dict[str, dict[str, Any]] = {}
     not_before: datetime | None = None
+    settles_at: datetime | None = None
+    ending: Ending | None = None
     outcome: Outcome | None = None
     result: dict[str, Any] | None = None
     failure: Failure | None = None
@@ -117,6 +134,16 @@ class StageRecord(_Frozen):
         """Who moved it last."""
         return self.history[-1].by
 
+    @property
+    def phase_began(self) -> datetime:
+        """When this phase of this attempt was first intended."""
+        began = self.history[-1]
+        for step in reversed(self.history):
+            if (step.attempt, step.phase) != (began.attempt, began.phase):
+                break
+            began = step
+        return began.time
+
     def moved(
         self, state: State, *, now: datetime, by: str, phase_name: str = "", note: str = "", **changes: Any
     ) -> "StageRecord":
@@ -132,13 +159,14 @@ class StageRecord(_Frozen):
             job_id=job.id if job is not None else "",
             note=note,
         )
-        return self.model_copy(update={**changes, "state": state, "history": (*self.history, step)})
+        before = self.history
+        if len(before) > 1 and step.model_copy(update={"time": before[-1].time}) == before[-1]:
+            before = before[:-1]  # the same again (an outage can last for hours): its newest time is enough
+        return self.model_copy(update={**changes, "state": state, "history": (*before, step)})
 
     def to_json(self) -> bytes:
         """Return the object's content."""
-        return json.dumps(
-            self.model_dump(mode="json", exclude_none=True), ensure_ascii=False, separators=(",", ":")
-        ).encode()
+        return self.model_dump_json(exclude_none=True).encode()
 
     @classmethod
     def from_json(cls, content: bytes) -> "StageRecord":

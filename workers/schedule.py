@@ -8,7 +8,7 @@ import heapq
 import itertools
 from dataclasses import dataclass, field
 
-from workers.engine import Watch
+from workers.steps import Watch
 
 _GROWTH = 1.5
 
@@ -30,16 +30,16 @@ class Schedule:
     poll_max_s: float
     _watched: dict[str, Watched] = field(default_factory=dict)
     _waiting: list[tuple[float, int, str]] = field(default_factory=list)
-    _waiting_ids: set[str] = field(default_factory=set)
+    _due: dict[str, float] = field(default_factory=dict)  # of those that wait; an older entry in the heap is void
     _busy: set[str] = field(default_factory=set)
     _again: set[str] = field(default_factory=set)
     _order: "itertools.count[int]" = field(default_factory=itertools.count)
 
     def __contains__(self, run_id: str) -> bool:
-        return run_id in self._busy or run_id in self._watched or run_id in self._waiting_ids
+        return run_id in self._busy or run_id in self._watched or run_id in self._due
 
     def __len__(self) -> int:
-        return len(self._busy | self._watched.keys() | self._waiting_ids)
+        return len(self._busy | self._watched.keys() | self._due.keys())
 
     def begin(self, run_id: str) -> bool:
         """Note that a thread works on the run; False if one does already, which will then look again at its end."""
@@ -48,6 +48,7 @@ class Schedule:
             return False
         self._busy.add(run_id)
         self._watched.pop(run_id, None)
+        self._due.pop(run_id, None)
         return True
 
     def end(self, run_id: str) -> bool:
@@ -59,7 +60,7 @@ class Schedule:
 
     def wait(self, run_id: str, due: float) -> None:
         """Have the run advanced at `due`."""
-        self._waiting_ids.add(run_id)
+        self._due[run_id] = due
         heapq.heappush(self._waiting, (due, next(self._order), run_id))
 
     def watch(self, run_id: str, watch: Watch, now: float, before: Watched | None = None) -> None:
@@ -73,9 +74,22 @@ class Schedule:
         """Take out and return the runs whose time has come."""
         due = []
         while self._waiting and self._waiting[0][0] <= now:
-            due.append(heapq.heappop(self._waiting)[2])
-        self._waiting_ids.difference_update(due)
+            time, _, run_id = heapq.heappop(self._waiting)
+            if self._due.get(run_id) == time:
+                del self._due[run_id]
+                due.append(run_id)
         return due
+
+    def hurry(self, run_id: str, now: float) -> None:
+        """Have the run looked at now, if it waits for a time or a job."""
+        if run_id in self._watched:
+            self._watched[run_id].due = min(self._watched[run_id].due, now)
+        elif run_id in self._due:
+            self.wait(run_id, now)
+
+    def job_ids(self) -> set[str]:
+        """Return the ids of the jobs that are watched."""
+        return {watched.watch.job.id for watched in self._watched.values()}
 
     def due_jobs(self, now: float) -> dict[str, Watched]:
         """Return the runs whose jobs are due; they stay in until `begin` or `watch` moves them."""

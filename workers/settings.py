@@ -53,6 +53,10 @@ TABLE: tuple[Option, ...] = (
     Option(
         "sweep_s", "BATON_SWEEP_S", "15", "interval of the search for work a dead worker left, s", float, 0.05, 3600
     ),
+    Option("cancel_s", "BATON_CANCEL_S", "2", "interval at which cancelled runs are looked for, s", float, 0.05, 3600),
+    Option(
+        "strays_s", "BATON_STRAYS_S", "60", "interval of the search for jobs nobody counts on, s", float, 0.05, 3600
+    ),
     Option("settle_s", "BATON_SETTLE_S", "10", "how long a launch is left to who began it, s", float, 0.05, 3600),
     Option("backoff_first_s", "BATON_BACKOFF_FIRST_S", "2", "wait before a next attempt, s; doubles", float, 0, 3600),
     Option("threads", "BATON_THREADS", "8", "runs that are advanced at the same time", int, 1, 256),
@@ -75,6 +79,8 @@ class Settings:
     poll_first_s: float
     poll_max_s: float
     sweep_s: float
+    cancel_s: float
+    strays_s: float
     settle_s: float
     backoff_first_s: float
     threads: int

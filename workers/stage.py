@@ -5,7 +5,7 @@ one phase each; a rollout has several. `workers.engine` drives all of them by th
 adopting after a crash and trying again are written once.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Protocol
@@ -18,6 +18,7 @@ from workers.record import JobRef, StageRecord
 class JobState(Enum):
     """What we need to know of a provider's state."""
 
+    WAITING = "waiting"  # for another run, not for a provider: no deadline counts
     ACTIVE = "active"
     SUCCEEDED = "succeeded"
     FAILED = "failed"
@@ -27,21 +28,34 @@ class JobState(Enum):
 
 @dataclass(frozen=True, slots=True)
 class JobStatus:
-    """A job's state now; `provider_state` is the provider's own word, `message` its explanation of a failure."""
+    """A job's state now.
+
+    Args:
+        provider_state: the provider's own word.
+        message: its explanation of a failure.
+        retry: whether another attempt could end otherwise (`workers.failures`).
+    """
 
     state: JobState
     provider_state: str = ""
     message: str = ""
+    retry: bool = True
 
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """What a phase may know: the record, and what it was claimed with."""
+    """What a phase may know: the record, and what it was claimed with.
+
+    Args:
+        fence: raises TransientError if this process is late, that is, if its intent may be somebody else's by now. A
+            phase that reads before it writes calls it in between.
+    """
 
     record: StageRecord
     spec: PipelineSpec
     params: Parameters
     event: Event
+    fence: Callable[[], None] = lambda: None
 
     @property
     def run_id(self) -> str:
@@ -100,7 +114,10 @@ class Phase(Protocol):
 
 
 class Stage(Protocol):
-    """One room of the pipeline."""
+    """One room of the pipeline.
+
+    A stage may also have `cleanup: tuple[Phase, ...]`: phases that take back what a failed or cancelled attempt made.
+    """
 
     name: str
     subscription: str

@@ -4,19 +4,21 @@ Run as `python -m workers.train`.
 """
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from messages import Event, PreprocessDone, TrainDone
 from messages.events import Job
 from workers.errors import BadOutput, PipelineError
 from workers.folders import run_folder
+from workers.labels import LEDGER, STAGE, job_labels, ledger_label
 from workers.pipeline import PipelineSpec, TrainSection
 from workers.record import JobRef
 from workers.settings import Settings
 from workers.sources import Sources, read_json
-from workers.stage import Context, JobStatus
-from workers.vertex import CustomJobs
+from workers.stage import Context, JobState, JobStatus
+from workers.strays import Labelled
+from workers.vertex import CustomJobs, ref
 
 NAME = "train"
 # parameter -> the trainer's flag
@@ -44,9 +46,10 @@ class CustomJobPhase:
         self._jobs = jobs
         self._sources = sources
         self._settings = settings
+        self._regions = {settings.region}
 
     def find(self, context: Context) -> JobRef | None:
-        return self._jobs.find(context.labels, self._location(context))
+        return self._jobs.find(job_labels(context, self._settings), self._location(context))
 
     def create(self, context: Context) -> JobRef:
         return self._jobs.create(self._body(context), self._location(context))
@@ -56,6 +59,17 @@ class CustomJobPhase:
 
     def cancel(self, job: JobRef) -> None:
         self._jobs.cancel(job)
+
+    def active(self, known: Collection[str]) -> Iterator[Labelled]:
+        wanted = {LEDGER: ledger_label(self._settings), STAGE: NAME}
+        for location in sorted(self._regions):
+            for job in self._jobs.active(wanted, location):
+                labels = job["labels"]
+                if job["name"] not in known:
+                    yield Labelled(ref(job, location), labels["baton-run"], int(labels["baton-attempt"]))
+
+    def is_active(self, job: JobRef) -> bool:
+        return self._jobs.statuses([job])[job.id].state is JobState.ACTIVE
 
     def log_tail(self, job: JobRef) -> tuple[str, ...]:
         status = self._jobs.statuses([job])[job.id]
@@ -87,7 +101,7 @@ class CustomJobPhase:
         }
         if settings.service_account:
             spec["serviceAccount"] = settings.service_account
-        return {"displayName": context.job_name[:128], "labels": context.labels, "jobSpec": spec}
+        return {"displayName": context.job_name[:128], "labels": job_labels(context, settings), "jobSpec": spec}
 
     def _args(self, context: Context) -> list[str]:
         event = context.event
@@ -102,7 +116,9 @@ class CustomJobPhase:
         return f"{run_folder(context, self._settings)}/{NAME}-a{context.attempt}"
 
     def _location(self, context: Context) -> str:
-        return context.params.region or self._settings.region
+        location = context.params.region or self._settings.region
+        self._regions.add(location)
+        return location
 
 
 class Train:

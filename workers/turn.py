@@ -4,6 +4,8 @@ Two runs that end together would both move the endpoint's traffic, each over the
 turn: `turns/<endpoint>.json` names the run whose turn it is, changed by compare-and-set. It passes on by state, not by
 time: whoever holds it is a run in the ledger, and once that run's deploy has finished, the next may take it. A holder
 that died is carried to its end by the sweep like any other run, so no turn is ever stuck.
+
+Waiting for the turn is watched like a job: less and less often, and for as long as it takes.
 """
 
 import json
@@ -12,15 +14,16 @@ from typing import Any
 
 from workers.errors import Conflict, TransientError
 from workers.ledger import Ledger
+from workers.logs import logger
 from workers.objects import ABSENT, Objects
 from workers.record import JobRef, State
 from workers.stage import Context, JobState, JobStatus
 
-_ASK_AGAIN_S = 0.5
+KIND = "turn"
 
 
 class TurnPhase:
-    """The first phase of a rollout: wait for the endpoint."""
+    """The phase of a rollout that waits for the endpoint."""
 
     name = "turn"
 
@@ -30,27 +33,20 @@ class TurnPhase:
         self._stage = stage
 
     def find(self, context: Context) -> JobRef | None:
-        return self._ref(context) if self._holder(self._object(context))[0] == context.run_id else None
+        return self._ref(context)  # to wait takes nothing; `statuses` takes the turn when it is free
 
     def create(self, context: Context) -> JobRef:
-        """Take the turn.
-
-        Raises:
-            TransientError: it is another run's; ask again.
-        """
-        name = self._object(context)
-        holder, generation = self._holder(name)
-        if holder not in (None, context.run_id) and not self._has_finished(str(holder)):
-            raise TransientError(f"{name} is run {holder}'s turn", retry_after_s=_ASK_AGAIN_S)
-        try:
-            content = json.dumps({"run_id": context.run_id}).encode()
-            self._objects.write(name, content, if_generation=generation)
-        except Conflict as fault:
-            raise TransientError(f"{name} was taken by another run just now", retry_after_s=_ASK_AGAIN_S) from fault
         return self._ref(context)
 
     def statuses(self, jobs: Sequence[JobRef]) -> Mapping[str, JobStatus]:
-        return {job.id: JobStatus(JobState.SUCCEEDED) for job in jobs}
+        """Take the turn for each run that waits, where it is free; one that cannot be learned is left out."""
+        found = {}
+        for job in jobs:
+            try:
+                found[job.id] = self._take(job)
+            except TransientError as fault:
+                logger(run_id=job.data["run_id"], stage=self._stage).info("turn-unknown", reason=str(fault))
+        return found
 
     def cancel(self, job: JobRef) -> None:
         """Nothing runs; the turn passes on when the run's deploy has finished."""
@@ -60,6 +56,22 @@ class TurnPhase:
 
     def log_tail(self, job: JobRef) -> tuple[str, ...]:
         return ()
+
+    def _take(self, job: JobRef) -> JobStatus:
+        name, run_id = job.data["object"], job.data["run_id"]
+        holder, generation = self._holder(name)
+        if holder == run_id:
+            return JobStatus(JobState.SUCCEEDED, "HELD")
+        waits = JobStatus(JobState.WAITING, f"WAITING for {holder}")
+        if self._has_finished(run_id):
+            return waits  # a late watcher must not take a turn for a run that needs none any more
+        if holder is not None and not self._has_finished(holder):
+            return waits
+        try:
+            self._objects.write(name, json.dumps({"run_id": run_id}).encode(), if_generation=generation)
+        except Conflict:
+            return waits  # another run was quicker
+        return JobStatus(JobState.SUCCEEDED, "HELD")
 
     def _holder(self, name: str) -> tuple[str | None, int]:
         versioned = self._objects.read(name)
@@ -71,9 +83,8 @@ class TurnPhase:
         entry = self._ledger.read(run_id, self._stage)
         return entry is None or entry.record.state in (State.FINISHED, State.PUBLISHED)
 
-    def _object(self, context: Context) -> str:
-        endpoint = context.spec.deploy.endpoint if context.spec.deploy else context.spec.name
-        return f"turns/{endpoint}.json"
-
     def _ref(self, context: Context) -> JobRef:
-        return JobRef(id=self._object(context), name=context.job_name, kind="turn", state="HELD")
+        endpoint = context.spec.deploy.endpoint if context.spec.deploy else context.spec.name
+        name = f"turns/{endpoint}.json"
+        data = {"object": name, "run_id": context.run_id}
+        return JobRef(id=f"{name}#{context.run_id}", name=context.job_name, kind=KIND, state="WAITING", data=data)

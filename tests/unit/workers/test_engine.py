@@ -258,8 +258,10 @@ def test_a_stuck_job_is_cancelled_at_the_stages_deadline(world: World) -> None:
     watch = engine.advance("r1")
     assert isinstance(watch, Watch)
     world.clock.move(world.stage.deadline_s + 1)
-    assert isinstance(engine.observe(watch.entry, JobStatus(JobState.ACTIVE)), Done)
+    watch = engine.observe(watch.entry, JobStatus(JobState.ACTIVE))
+    assert isinstance(watch, Watch)  # until it has ended: the next attempt must not run beside it
     assert world.jobs[0].states() == [JobState.CANCELLED]
+    assert isinstance(engine.observe(watch.entry, JobStatus(JobState.CANCELLED)), Done)
     assert world.record().failure is not None
     assert world.record().failure.reason == "deadline"  # type: ignore[union-attr]
 
@@ -271,13 +273,16 @@ def test_a_cancelled_run_launches_nothing_more(world: World) -> None:
     world.drive()
     assert world.jobs[0].jobs == {}
     assert world.record().outcome is Outcome.CANCELLED
-    assert world.intake().accept(world.message("r1")).fate is Fate.FILTERED
+    assert world.intake().accept(world.message("r1")).fate is Fate.DUPLICATE
+    world.ledger.cancel("r3", "someone", world.clock.now)
+    assert world.intake().accept(world.message("r3")).fate is Fate.FILTERED
 
     world.intake().accept(world.message("r2"))
     engine = world.engine()
     watch = engine.advance("r2")
     assert isinstance(watch, Watch)
     world.ledger.cancel("r2", "someone", world.clock.now)
+    assert engine.settle_cancellations() == ["r1", "r2", "r3"]
     watch = engine.observe(watch.entry, JobStatus(JobState.ACTIVE))
     assert isinstance(watch, Watch)
     assert world.jobs[0].states() == [JobState.CANCELLED]

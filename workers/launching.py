@@ -1,0 +1,128 @@
+"""How a job is launched once: the intent is in the ledger, then look, then launch, then write down what was launched.
+
+An intent is left alone until it has settled; then anybody may take it over by compare-and-set, and looks first. Its late
+owner, when it wakes, sees by its own clock that its time is up. Between that glance at the clock and the request's arrival
+nothing can be checked by anybody; what is made twice there is resolved afterwards: by the provider module's second look,
+by the loser of the compare-and-set (`_disown`), and, where both died, by `workers.strays`.
+"""
+
+from datetime import timedelta
+
+from workers.ending import Ends
+from workers.errors import Conflict, StageError, TransientError
+from workers.ledger import Entry
+from workers.logs import logger
+from workers.moves import Moves
+from workers.record import Failure, JobRef, StageRecord, State
+from workers.stage import Context, Phase
+from workers.steps import Later, Next
+
+
+class Launches:
+    """The steps from an intent to a running job."""
+
+    def __init__(self, moves: Moves, ends: Ends) -> None:
+        self._moves = moves
+        self._ends = ends
+
+    def launch(self, entry: Entry) -> Entry | Next:
+        """Make the next step of a record in `launching`."""
+        record, moves, now = entry.record, self._moves, self._moves.clock()
+        if record.not_before is not None and record.not_before > now:
+            wait_s = (record.not_before - now).total_seconds()
+            # Long before its time nobody acts on an intent; close to it, its owner may be at it already.
+            is_untouched = record.mover == moves.worker or wait_s > moves.policy.settle_s
+            if record.run_id in moves.cancelled and is_untouched:
+                return self._ends.cancelled(entry)
+            return Later(wait_s)
+        if record.mover != moves.worker:
+            settled = moves.settled(record)
+            if settled > now:
+                return Later((settled - now).total_seconds())
+            return moves.move(entry, State.LAUNCHING, note=f"taken over from {record.mover}")
+        if not moves.is_cleaning(record) and moves.ledger.is_cancelled(record.run_id):
+            return self._ends.cancelled(entry)
+        return self._start_job(entry)
+
+    def _start_job(self, entry: Entry) -> Entry | Next:
+        record, moves = entry.record, self._moves
+        context, phase = moves.context(record), moves.phase(record)
+        try:
+            job = phase.find(context)
+            if job is None and moves.is_late(record):
+                return self._look_again(entry, context)
+            return self._write_down(entry, phase, job, phase.create(context) if job is None else None)
+        except StageError as fault:
+            return self._refused(entry, fault)
+        except TransientError as fault:
+            if fault.ambiguous:
+                # The job may exist by now without being listed yet: look again only when lists have settled.
+                raise TransientError(str(fault), ambiguous=True, retry_after_s=moves.policy.settle_s) from fault
+            raise
+
+    def _write_down(self, entry: Entry, phase: Phase, found: JobRef | None, created: JobRef | None) -> Entry:
+        job = found or created
+        assert job is not None  # one of the two
+        try:
+            return self._moves.move(entry, State.RUNNING, job=job, note="adopted" if found else "")
+        except Conflict:
+            if created is not None:
+                self._disown(entry.record, phase, created)
+            raise
+
+    def _disown(self, before: StageRecord, phase: Phase, job: JobRef) -> None:
+        """Stop a job that we launched too late: by now the record is somebody else's."""
+        now = self._moves.ledger.read(before.run_id, before.stage)
+        if now is None or _may_still_count(now.record, before, job):
+            return
+        log = logger(run_id=before.run_id, stage=before.stage, job_id=job.id)
+        log.warning("late-job-cancelled")
+        try:
+            phase.cancel(job)
+        except (StageError, TransientError) as fault:
+            log.warning("cancel-refused", reason=str(fault))  # `workers.strays` will see it
+
+    def _look_again(self, entry: Entry, context: Context) -> Entry | Next:
+        record, moves = entry.record, self._moves
+        deadline_s = min(moves.deadline_s(record), getattr(moves.phase(record), "patience_s", float("inf")))
+        if moves.clock() - record.phase_began <= timedelta(seconds=deadline_s):
+            return moves.move(entry, State.LAUNCHING, note="late: looks again")
+        message = f"{context.job_name} could not be launched ({moves.phase(record).name}) within {deadline_s:g} s"
+        mend = "read the worker's log for what the provider answered, mend that, and start a new run"
+        return self._failed(entry, Failure(reason="launch-deadline", message=message, mend=mend), retry=False)
+
+    def _refused(self, entry: Entry, fault: StageError) -> Entry | Next:
+        return self._failed(entry, failure_of(fault), retry=fault.retry)
+
+    def _failed(self, entry: Entry, failure: Failure, *, retry: bool) -> Entry | Next:
+        if not self._moves.is_cleaning(entry.record):
+            return self._ends.attempt_failed(entry, failure, retry=retry)
+        return skip_cleanup(self._moves, self._ends, entry, failure.message)
+
+
+def skip_cleanup(moves: Moves, ends: Ends, entry: Entry, why: str) -> Entry | Next:
+    """Go on to the next phase of the cleaning up: one that cannot be done must not hold the run for ever."""
+    record = entry.record
+    logger(run_id=record.run_id, stage=record.stage, attempt=record.attempt).error(
+        "cleanup-failed", phase=moves.phase(record).name, reason=why
+    )
+    return next_cleanup(moves, ends, entry, note=f"not cleaned up: {why}"[:200])
+
+
+def next_cleanup(moves: Moves, ends: Ends, entry: Entry, note: str = "") -> Entry | Next:
+    """Begin the next phase of the cleaning up, or go on to what comes after it."""
+    following = moves.next_phase(entry.record)
+    if following is None:
+        return ends.cleaned_up(entry)
+    return moves.move(entry, State.LAUNCHING, phase=following, job=None, note=note)
+
+
+def failure_of(fault: StageError, log_tail: tuple[str, ...] = ()) -> Failure:
+    """Return an error as the ledger and the event keep it."""
+    return Failure(reason=fault.reason, message=fault.message, mend=fault.mend, log_tail=log_tail)
+
+
+def _may_still_count(now: StageRecord, before: StageRecord, job: JobRef) -> bool:
+    if (now.attempt, now.phase) != (before.attempt, before.phase):
+        return False
+    return now.state is State.LAUNCHING or (now.job is not None and now.job.id == job.id)

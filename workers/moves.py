@@ -1,0 +1,125 @@
+"""What every step of the protocol needs: the record's context, its phase, and the move from one state to the next."""
+
+import json
+from collections.abc import Callable, Collection
+from datetime import datetime, timedelta
+from typing import Any
+
+from messages.codec import decode_body
+from messages.events import Parameters
+from workers.errors import TransientError
+from workers.ledger import Entry, Ledger
+from workers.logs import logger
+from workers.pipeline import PipelineSpec
+from workers.record import Outcome, StageRecord, State, Trigger
+from workers.stage import Context, Phase, Stage
+from workers.steps import Clock, Policy
+
+
+class Moves:
+    """The ledger as one worker of one stage moves it.
+
+    Args:
+        worker: this process's unique name.
+        clock: the time, aware.
+
+    `cancelled` holds the runs of which it is known that they are being cancelled: to read the tombstone of each run at
+    every look at its job would cost a call per job.
+    """
+
+    def __init__(self, stage: Stage, ledger: Ledger, clock: Clock, worker: str, policy: Policy) -> None:
+        self.stage = stage
+        self.ledger = ledger
+        self.clock = clock
+        self.worker = worker
+        self.policy = policy
+        self.cancelled: Collection[str] = frozenset()
+        self.phases: tuple[Phase, ...] = (*stage.phases, *getattr(stage, "cleanup", ()))
+
+    def move(self, entry: Entry, state: State, **changes: Any) -> Entry:
+        """Write the next state; raises Conflict where somebody else wrote first."""
+        record, now = entry.record, self.clock()
+        if state is State.LAUNCHING:
+            not_before = changes.setdefault("not_before", None)
+            changes["settles_at"] = max(now, not_before or now) + timedelta(seconds=self.policy.settle_s)
+        note = changes.pop("note", "")
+        phase = self.phases[changes.get("phase", record.phase)].name
+        moved = record.moved(state, now=now, by=self.worker, phase_name=phase, note=note, **changes)
+        written = self.ledger.move(entry, moved)
+        logger(run_id=record.run_id, stage=record.stage, attempt=moved.attempt).info(
+            "state", state=state.value, phase=phase, note=note, job_id=moved.job.id if moved.job else None,
+            outcome=moved.outcome.value if moved.outcome else None,
+        )  # fmt: skip
+        return written
+
+    def void(self, run_id: str) -> StageRecord:
+        """Return the record of a stage that was never claimed and never will be: its run was cancelled."""
+        now = self.clock()
+        nothing = Trigger(id="", type="", source="", time=now, body={})
+        return StageRecord(
+            run_id=run_id,
+            stage=self.stage.name,
+            pipeline="",
+            state=State.CLAIMED,
+            trigger=nothing,
+            config={},
+            outcome=Outcome.CANCELLED,
+        ).moved(State.PUBLISHED, now=now, by=self.worker, note="cancelled before it was claimed")
+
+    def phase(self, record: StageRecord) -> Phase:
+        """Return the phase that the record is in: one of the stage's, or one of those that clean up."""
+        return self.phases[record.phase]
+
+    def is_last(self, record: StageRecord) -> bool:
+        """Tell whether the stage has its result after this phase."""
+        return record.phase == len(self.stage.phases) - 1
+
+    def is_cleaning(self, record: StageRecord) -> bool:
+        """Tell whether the attempt has failed already, and what it made is being taken away."""
+        return record.phase >= len(self.stage.phases)
+
+    def next_phase(self, record: StageRecord) -> int | None:
+        """Return the number of the phase after this one, or None after the last of all."""
+        return record.phase + 1 if record.phase + 1 < len(self.phases) else None
+
+    def first_cleanup(self) -> int | None:
+        """Return the number of the first phase that cleans up, or None where there is none."""
+        return len(self.stage.phases) if len(self.phases) > len(self.stage.phases) else None
+
+    def deadline_s(self, record: StageRecord) -> float:
+        """Return how long one phase may take."""
+        return self.stage.limits(self.context(record).spec)[1]
+
+    def attempts(self, record: StageRecord) -> int:
+        """Return how many attempts the pipeline allows."""
+        return self.stage.limits(self.context(record).spec)[0]
+
+    def is_late(self, record: StageRecord) -> bool:
+        """Tell whether this process slept between its intent and its deed: by now the intent may be somebody else's."""
+        return self.clock() - self._intended(record) >= timedelta(seconds=self.policy.late_s)
+
+    def settled(self, record: StageRecord) -> datetime:
+        """Return when anybody may take the intent over; its owner's own setting counts, not ours."""
+        if record.settles_at is not None:
+            return record.settles_at
+        return max(record.since, record.not_before or record.since) + timedelta(seconds=self.policy.settle_s)
+
+    def _intended(self, record: StageRecord) -> datetime:
+        return max(record.since, record.not_before or record.since)
+
+    def context(self, record: StageRecord) -> Context:
+        """Return what a phase may know."""
+        return Context(
+            record=record,
+            spec=PipelineSpec.model_validate(record.config),
+            params=Parameters.model_validate(record.params),
+            event=decode_body(record.trigger.type, json.dumps(record.trigger.body).encode()),
+            fence=self._fence(record),
+        )
+
+    def _fence(self, record: StageRecord) -> Callable[[], None]:
+        def fence() -> None:
+            if self.is_late(record):
+                raise TransientError("late: look again before doing anything", retry_after_s=0.0)
+
+        return fence

@@ -1,0 +1,140 @@
+"""What a running job's state means for its record: go on watching, collect, try again, or end.
+
+The next attempt begins only when the job of this one has ended: a job that is over its deadline or whose run was cancelled
+is asked to stop, and watched until it has.
+"""
+
+from datetime import datetime, timedelta
+
+from workers.ending import Ends
+from workers.errors import StageError
+from workers.launching import failure_of, next_cleanup, skip_cleanup
+from workers.ledger import Entry
+from workers.logs import logger
+from workers.moves import Moves
+from workers.record import Failure, JobRef, StageRecord, State
+from workers.stage import JobState, JobStatus, Phase
+from workers.steps import Next, Watch
+
+
+class Watches:
+    """The steps from a job's state to the record's next."""
+
+    def __init__(self, moves: Moves, ends: Ends) -> None:
+        self._moves = moves
+        self._ends = ends
+        self._missing: dict[str, datetime] = {}  # job id -> since when its provider does not know it
+
+    def observed(self, entry: Entry, status: JobStatus) -> Entry | Next:
+        """Make the step that a job's state asks for."""
+        record = entry.record
+        assert record.job is not None  # only running records are watched
+        if status.state is not JobState.VANISHED:
+            self._missing.pop(record.job.id, None)
+        match status.state:
+            case JobState.ACTIVE | JobState.WAITING:
+                return self._active(entry, record.job, status.state)
+            case JobState.SUCCEEDED:
+                return self._succeeded(entry, record.job)
+            case JobState.VANISHED if self._may_be_late(record.job):
+                return Watch(entry, record.job)
+            case _:
+                return self._ended_without_result(entry, record.job, status)
+
+    def _active(self, entry: Entry, job: JobRef, state: JobState) -> Entry | Next:
+        record, moves = entry.record, self._moves
+        phase, is_cleaning = moves.phase(record), moves.is_cleaning(record)
+        if record.run_id in moves.cancelled and not is_cleaning:
+            if state is JobState.WAITING:
+                return self._ends.cancelled(entry)  # nothing runs yet
+            self._stop(phase, job, record)
+            return self._watch_it_stop(entry, job, "cancelled")
+        if state is JobState.ACTIVE and self._overdue_s(record) > 0:
+            if is_cleaning:
+                return skip_cleanup(
+                    moves, self._ends, entry, f"{job.id} ran longer than {moves.deadline_s(record):g} s"
+                )
+            self._stop(phase, job, record)
+            return self._watch_it_stop(entry, job, "over its deadline")
+        return Watch(entry, job)
+
+    def _stop(self, phase: Phase, job: JobRef, record: StageRecord) -> None:
+        """Ask for the job's end, at every look again; a refusal is only said: the next look shows what came of it."""
+        try:
+            phase.cancel(job)
+        except StageError as fault:
+            logger(run_id=record.run_id, stage=record.stage, job_id=job.id).warning("cancel-refused", reason=str(fault))
+
+    def _watch_it_stop(self, entry: Entry, job: JobRef, why: str) -> Entry | Next:
+        record, moves = entry.record, self._moves
+        limit_s = moves.deadline_s(record) + moves.policy.stop_s
+        if moves.clock() - record.since <= timedelta(seconds=limit_s):
+            return Watch(entry, job)
+        failure = Failure(
+            reason="job-does-not-stop",
+            message=f"job {job.id} is {why}, but still runs {moves.policy.stop_s:g} s after the deadline",
+            mend="stop it at its provider by hand, then start a new run",
+            log_tail=moves.phase(record).log_tail(job),
+        )
+        return self._ends.attempt_failed(entry, failure, retry=False)
+
+    def _overdue_s(self, record: StageRecord) -> float:
+        return (self._moves.clock() - record.since).total_seconds() - self._moves.deadline_s(record)
+
+    def _may_be_late(self, job: JobRef) -> bool:
+        """Tell whether a job that its provider does not know may still turn up: answers can lie behind."""
+        now = self._moves.clock()
+        first = self._missing.setdefault(job.id, now)
+        if now - first < timedelta(seconds=self._moves.policy.settle_s):
+            return True
+        del self._missing[job.id]
+        return False
+
+    def _succeeded(self, entry: Entry, job: JobRef) -> Entry | Next:
+        record, moves = entry.record, self._moves
+        phase = moves.phase(record)
+        try:
+            given = phase.collect(moves.context(record), job)
+        except StageError as fault:
+            if moves.is_cleaning(record):
+                return skip_cleanup(moves, self._ends, entry, fault.message)
+            return self._ends.attempt_failed(entry, failure_of(fault, phase.log_tail(job)), retry=fault.retry)
+        if moves.is_cleaning(record):
+            return next_cleanup(moves, self._ends, entry)
+        yields = {**record.yields, phase.name: given}
+        if not moves.is_last(record):
+            return moves.move(entry, State.LAUNCHING, phase=record.phase + 1, yields=yields, job=None)
+        if moves.first_cleanup() is not None and moves.ledger.is_cancelled(record.run_id):
+            return self._ends.cancelled(entry)  # what it made can be taken back
+        return self._ends.succeeded(entry, yields)
+
+    def _ended_without_result(self, entry: Entry, job: JobRef, status: JobStatus) -> Entry | Next:
+        record, moves = entry.record, self._moves
+        phase = moves.phase(record)
+        said = status.message or f"job {job.id} ended as {status.provider_state or status.state.value}"
+        if moves.is_cleaning(record):
+            return skip_cleanup(moves, self._ends, entry, said)
+        if moves.ledger.is_cancelled(record.run_id):
+            return self._ends.cancelled(entry)
+        overdue = status.state is JobState.CANCELLED and self._overdue_s(record) > 0
+        failure = Failure(
+            reason="deadline" if overdue else f"job-{status.state.value}",
+            message=_overdue(job, moves.deadline_s(record)) if overdue else said,
+            mend=_mend(record, status.state, overdue),
+            log_tail=phase.log_tail(job),
+        )
+        # A job that somebody stopped at its provider is not started again behind their back.
+        retry = status.retry and (overdue or status.state is not JobState.CANCELLED)
+        return self._ends.attempt_failed(entry, failure, retry=retry)
+
+
+def _overdue(job: JobRef, deadline_s: float) -> str:
+    return f"job {job.id} ran longer than the stage's deadline of {deadline_s:g} s and was cancelled"
+
+
+def _mend(record: StageRecord, state: JobState, overdue: bool) -> str:
+    if overdue:
+        return f"raise deadline_s under [{record.stage}] in the pipeline's TOML, or make the job smaller"
+    if state is JobState.CANCELLED:
+        return "it was cancelled at its provider, not by Baton; start a new run when it may run again"
+    return f"read `baton logs {record.run_id} {record.stage}`, mend the cause, and start a new run"
