@@ -17,7 +17,8 @@ from baton import births
 from baton.cli.runs import metrics_text
 from baton.client import Client
 from baton.errors import BatonError, Refused, RunFailed
-from baton.house import LOGS, House, is_up
+from baton.house import LOGS, House
+from baton.locks import is_up
 from baton.logbook import LogBook
 from baton.profile import ENDPOINTS, Profile, find_root, local_profile, read_endpoints
 from baton.render import plain, seconds

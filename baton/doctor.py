@@ -75,7 +75,7 @@ def _settings(profile: Profile) -> Iterator[Finding]:
         yield Finding(Verdict.OK, f"project {project}, bucket {bucket}, region {profile.region}", profile.source)
     yield from _mixed(profile)
     if profile.is_local:
-        from baton.house import is_up
+        from baton.locks import is_up
 
         if not is_up(profile.home):
             yield Finding(

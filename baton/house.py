@@ -1,10 +1,5 @@
-"""The house on this machine: the local cloud and the workers, as children of one `baton up` or `baton demo`.
+"""The house on this machine: the local cloud and the workers, as children of one `baton up` or `baton demo`."""
 
-Two locks of the kernel's guard the data directory: `up.lock` is ours, `children.lock` is held by every child too. So a
-second `baton up` can tell a living one from a killed one whose children are just ending.
-"""
-
-import fcntl
 import os
 import signal
 import time
@@ -12,7 +7,8 @@ from pathlib import Path
 from types import FrameType, TracebackType
 from typing import IO
 
-from baton.errors import BatonError, InUse
+from baton.errors import BatonError
+from baton.locks import lock_children, lock_up
 from baton.logbook import LogBook
 from baton.ports import as_option, moved_ports
 from baton.processes import OURSELVES, Child, Command, Supervisor, log_entry, python
@@ -23,7 +19,6 @@ WORKERS = ("preprocess", "train", "deploy")
 LOGS = "logs"
 IMAGES_VARIABLE = "BATON_IMAGES"
 START_TIMEOUT_S = 60.0
-_ENDING_TIMEOUT_S = 45.0  # what children of a killed `baton up` may take to end
 _TOO_OFTEN = 5
 _POLL_S = 0.02
 _TAIL_LINES = 15
@@ -144,56 +139,6 @@ class House:
         return "\n".join(f"  {line}" for line in list(child.tail)[-_TAIL_LINES:]) or "  (it wrote nothing)"
 
 
-def lock_up(home: Path) -> IO[str]:
-    """Take the lock that says: a `baton up` lives here.
-
-    Raises:
-        InUse: one does.
-    """
-    file = (home / "up.lock").open("a+", encoding="utf-8")
-    if not _try_lock(file):
-        file.seek(0)
-        holder = file.read().strip() or "unknown"
-        file.close()
-        raise InUse(
-            f"a local cloud runs in {home} already (process {holder})",
-            f"use it as it is (`baton runs`), or end it with Ctrl-C there or `kill {holder}`; "
-            "another one needs another --data-dir",
-        )
-    file.truncate(0)
-    file.write(str(os.getpid()))
-    file.flush()
-    return file
-
-
-def is_up(home: Path) -> bool:
-    """Tell whether a `baton up` lives in this data directory."""
-    path = home / "up.lock"
-    if not path.exists():
-        return False
-    with path.open("a+", encoding="utf-8") as file:
-        return not _try_lock(file)
-
-
-def lock_children(home: Path, timeout_s: float = _ENDING_TIMEOUT_S) -> IO[str]:
-    """Take the lock that every child holds, waiting for those of a killed `baton up` to end.
-
-    Raises:
-        InUse: some do not end.
-    """
-    file = (home / "children.lock").open("a+", encoding="utf-8")
-    deadline = time.monotonic() + timeout_s
-    while not _try_lock(file):
-        if time.monotonic() > deadline:
-            file.close()
-            raise InUse(
-                f"processes of an earlier `baton up` in {home} have not ended after {timeout_s:g} s",
-                "end them by hand: `ps -ef | grep -e localcloud -e workers` shows them",
-            )
-        time.sleep(_POLL_S)
-    return file
-
-
 def images_file(home: Path) -> Path:
     """Return the table that says which local command stands for which container image.
 
@@ -217,14 +162,6 @@ def interrupt_on_signals() -> None:
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
     raise KeyboardInterrupt
-
-
-def _try_lock(file: IO[str]) -> bool:
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
 
 
 def _directory() -> Path:

@@ -11,12 +11,14 @@ are imported.
 import json
 import os
 import socket
+import time
 from collections.abc import Iterator, Mapping, MutableMapping
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from baton.errors import ProfileError, Unreachable
+from baton.locks import is_up
 
 HOME_VARIABLE = "BATON_HOME"
 DEFAULT_HOME = Path(".baton")
@@ -40,6 +42,8 @@ _LOCAL_PACE = {"BATON_POLL_MAX_S": "0.5", "BATON_SWEEP_S": "5", "BATON_SETTLE_S"
 _CREDENTIALS = ("GOOGLE_APPLICATION_CREDENTIALS", "GOOGLE_API_CERTIFICATE_CONFIG")
 _LOOPBACK = "127.0.0.1,localhost"
 _KNOCK_S = 1.0
+_KNOCK_AGAIN_S = 0.1
+_PATIENCE_S = 15.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,13 +123,20 @@ class Profile:
             if value and not value.startswith("https:"):
                 yield name, host_and_port(value)
 
-    def require_answers(self) -> None:
+    def require_answers(self, patience_s: float = _PATIENCE_S) -> None:
         """Refuse to go on where an endpoint that was set does not answer; Google's clients would try for minutes.
+
+        Args:
+            patience_s: how long to wait for a local cloud whose `baton up` lives: it is starting, or starting again.
 
         Raises:
             Unreachable: names the endpoint and the mend.
         """
-        silent = self.silent_addresses()
+        deadline = time.monotonic() + patience_s
+        while silent := self.silent_addresses():
+            if not (self.is_local and is_up(self.home)) or time.monotonic() > deadline:
+                break
+            time.sleep(_KNOCK_AGAIN_S)
         if silent:
             name, address = silent[0]
             more = f" (and {len(silent) - 1} more)" if len(silent) > 1 else ""

@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from baton.errors import InUse
-from baton.house import lock_children, lock_up
+from baton.locks import lock_children, lock_up
 from baton.processes import Command, Supervisor, python
 from tests.support.waiting import wait_until
 
@@ -171,7 +171,7 @@ def test_a_stop_while_waiting_to_restart_returns_at_once(lines: Lines) -> None:
 OWNER = """
 import os, sys, time
 from pathlib import Path
-from baton.house import lock_children, lock_up
+from baton.locks import lock_children, lock_up
 from baton.processes import Command, Supervisor, python
 home = Path(sys.argv[1])
 up, children = lock_up(home), lock_children(home)
