@@ -59,13 +59,27 @@ def parser() -> argparse.ArgumentParser:
         help="full: a publish is answered once the disk has it; normal: survives a killed process but maybe not a "
         "power cut; memory: keeps nothing (default: %(default)s)",
     )
+    found.add_argument(
+        "--unkind",
+        type=int,
+        metavar="SEED",
+        help="deliver twice, out of order and late, lose acks and break streams: all that the cloud may do, at random",
+    )
+    found.add_argument(
+        "--metrics-port", type=int, help="serve Prometheus metrics at /metrics on this port; 0 picks one"
+    )
     return found
 
 
 async def serve(arguments: argparse.Namespace) -> int:
     """Run until a signal; answers the exit code."""
     server = PubSubServer(
-        data_dir=arguments.data_dir, host=arguments.host, port=arguments.port, durability=arguments.durability
+        data_dir=arguments.data_dir,
+        host=arguments.host,
+        port=arguments.port,
+        durability=arguments.durability,
+        unkind_seed=arguments.unkind,
+        metrics_port=arguments.metrics_port,
     )
     stopped = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -76,6 +90,8 @@ async def serve(arguments: argparse.Namespace) -> int:
         logging.getLogger(__name__).error("cannot start", extra={"action": "cannot_start", "error": str(error)})
         return EXIT_CANNOT_START
     print(f"PUBSUB_EMULATOR_HOST={arguments.host}:{port}", flush=True)  # noqa: T201 - the answer, for scripts
+    if arguments.metrics_port is not None:
+        print(f"PUBSUB_METRICS=http://{arguments.host}:{server.metrics_port}/metrics", flush=True)  # noqa: T201
     await stopped.wait()
     await server.stop()
     return 0

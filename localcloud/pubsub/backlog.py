@@ -58,6 +58,12 @@ class Backlog:
         """Unacked messages in the window, delivered or not."""
         return len(self._order) - len(self._acked)
 
+    def owes(self, seq: int) -> bool:
+        """Whether a message of the log is unacked; the acks on disk are the caller's to look up."""
+        if seq > self.loaded_until:
+            return seq not in self._early
+        return seq > self.cursor and seq not in self._acked
+
     def offer(self, entries: list[Entry]) -> bool:
         """Newly committed messages; True if they are in the window now, False if they wait on disk."""
         if self.is_behind:

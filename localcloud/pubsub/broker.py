@@ -17,6 +17,7 @@ from localcloud.pubsub.registry import SET_META, Registry
 from localcloud.pubsub.store import Store
 from localcloud.pubsub.subscription import Subscription
 from localcloud.pubsub.topic import Topic
+from localcloud.pubsub.unkind import Unkind
 
 _LOG = logging.getLogger(__name__)
 _RESERVE = 100_000  # sequence numbers set aside by one write, so that a crash never brings one twice
@@ -33,8 +34,15 @@ _DELETE_SUBSCRIPTION = (
 class Broker:
     """All state of one Pub/Sub."""
 
-    def __init__(self, store: Store, clock: Clock, parse_filter: Callable[[str], Callable[[bytes], bool]]) -> None:
+    def __init__(
+        self,
+        store: Store,
+        clock: Clock,
+        parse_filter: Callable[[str], Callable[[bytes], bool]],
+        unkind: Unkind | None = None,
+    ) -> None:
         self.store = store
+        self.unkind = unkind
         self.clock = clock
         self.parse_filter = parse_filter
         self.registry = Registry(store, self)
@@ -213,5 +221,5 @@ class Broker:
         for subscription in self.registry.subscriptions.values():
             rows = self.store.read("SELECT cursor FROM subscriptions WHERE no = ?", (subscription.no,))
             if rows:
-                subscription.rewind(rows[0][0])
+                subscription.restart(rows[0][0])
         self._dirty.clear()

@@ -90,3 +90,13 @@ class ManualClock:
             if timer.callback is not None:
                 timer.callback()
         self._now_s = target_s
+
+
+async def pause(clock: Clock, seconds: float) -> None:
+    """Sleep on the clock's time."""
+    over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    timer = clock.call_later(seconds, lambda: None if over.done() else over.set_result(None))
+    try:
+        await over
+    finally:
+        timer.cancel()

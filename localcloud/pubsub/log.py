@@ -145,6 +145,13 @@ class TopicLog:
                 high = middle - 1
         return low
 
+    async def count_after(self, seq: int, sub_no: int) -> int:
+        """How many messages follow a position, less those the subscription has acked."""
+        span = (self._base | seq, self._base | MAX_SEQUENCE)
+        total = await self._store.read_aside("SELECT count(*) FROM messages WHERE id > ? AND id <= ?", span)
+        acked = self._store.read("SELECT count(*) FROM acks WHERE sub_no = ? AND seq > ?", (sub_no, seq))
+        return max(0, int(total[0][0]) - int(acked[0][0]))
+
     def first_after(self, seq: int) -> int:
         """Publish time in microseconds of the first message after a position; 0 if there is none."""
         return int(self._published_us(seq + 1) or 0)

@@ -4,7 +4,7 @@ from typing import Any
 
 from localcloud.pubsub import names, pages, validation, wire
 from localcloud.pubsub.broker import Broker
-from localcloud.pubsub.errors import AlreadyExists, FailedPrecondition, Unimplemented
+from localcloud.pubsub.errors import AlreadyExists, FailedPrecondition, Unavailable, Unimplemented
 from localcloud.pubsub.masks import merge
 from localcloud.pubsub.rpc import Methods
 from localcloud.pubsub.snapshots import Snapshots
@@ -96,6 +96,8 @@ class PublisherService:
         validation.publish_request(request)
         ids = self._broker.append(topic, request.messages)
         await self._broker.store.settle()
+        if self._broker.unkind is not None and self._broker.unkind.loses_answer():
+            raise Unavailable("the messages are kept, but the answer got lost (unkind mode): publish again.")
         return _PUBLISH_RESPONSE(message_ids=ids)
 
     async def get_topic(self, request: Any, context: Any) -> Any:

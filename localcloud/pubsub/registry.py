@@ -5,10 +5,11 @@ import itertools
 from collections.abc import Sequence
 from typing import Any
 
+from localcloud.pubsub.delivery_state import Hooks
 from localcloud.pubsub.errors import NotFound, PubSubError
 from localcloud.pubsub.log import BodyCache, TopicLog
 from localcloud.pubsub.store import Store
-from localcloud.pubsub.subscription import Hooks, Subscription
+from localcloud.pubsub.subscription import Subscription
 from localcloud.pubsub.topic import Topic
 
 SET_META = "INSERT OR REPLACE INTO meta VALUES (?, ?)"

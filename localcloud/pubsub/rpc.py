@@ -32,9 +32,13 @@ class Methods(grpc.GenericRpcHandler):  # type: ignore[misc]
 
     def unary(self, name: str, request: str, method: Unary) -> None:
         """Register a method that answers a message, or its serialised bytes."""
+        self.unary_as(name, wire.message_class(request), method)
+
+    def unary_as(self, name: str, request_class: Any, method: Unary) -> None:
+        """Register a method whose request is not of google.pubsub.v1."""
         self._handlers[f"/{self._service}/{name}"] = grpc.unary_unary_rpc_method_handler(
             _guarded(f"{self._service}.{name}", method),
-            request_deserializer=wire.message_class(request).FromString,
+            request_deserializer=request_class.FromString,
             response_serializer=_serialise,
         )
 

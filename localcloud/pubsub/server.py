@@ -14,12 +14,16 @@ from localcloud.pubsub.clock import Clock, SystemClock
 from localcloud.pubsub.errors import Unavailable
 from localcloud.pubsub.filters import compile_for_stored
 from localcloud.pubsub.housekeeping import Housekeeping
+from localcloud.pubsub.inspection import Inspector
+from localcloud.pubsub.metrics import MetricsServer
+from localcloud.pubsub.outbound import Outbound
 from localcloud.pubsub.publisher_service import PublisherService
 from localcloud.pubsub.rpc import Methods, Refused
 from localcloud.pubsub.snapshot_service import SnapshotService
 from localcloud.pubsub.snapshots import Snapshots
 from localcloud.pubsub.store import Durability, Store
 from localcloud.pubsub.subscriber_service import SubscriberService
+from localcloud.pubsub.unkind import Unkind
 
 _LOG = logging.getLogger(__name__)
 # A publish above 10 MB must be refused by us with INVALID_ARGUMENT: gRPC's own refusal is one that clients repeat for ever.
@@ -47,6 +51,8 @@ class PubSubServer:
         durability: see `Store`.
         clock: the real one unless a test passes its own.
         min_ack_deadline_s: the service's floor is 10 s; tests may lower it.
+        unkind_seed: turns on unkind mode (see `unkind.py`) with this seed.
+        metrics_port: serve Prometheus metrics on this port (0 picks one); None for none.
     """
 
     def __init__(
@@ -58,14 +64,21 @@ class PubSubServer:
         durability: Durability = "full",
         clock: Clock | None = None,
         min_ack_deadline_s: int = 10,
+        unkind_seed: int | None = None,
+        metrics_port: int | None = None,
     ) -> None:
         self._data_dir = data_dir
         self._host = host
         self._port = port
         self._store = Store(data_dir, durability)
-        self._broker = Broker(self._store, clock or SystemClock(), compile_for_stored)
+        unkind = None if unkind_seed is None else Unkind(unkind_seed)
+        self._broker = Broker(self._store, clock or SystemClock(), compile_for_stored, unkind)
         self._snapshots = Snapshots(self._broker)
         self._housekeeping = Housekeeping(self._broker, self._snapshots)
+        self._inspector = Inspector(self._broker)
+        self._outbound = Outbound(self._broker)
+        self._metrics = None if metrics_port is None else MetricsServer(self._inspector, host, metrics_port)
+        self.metrics_port = 0
         self._min_ack_deadline_s = min_ack_deadline_s
         self._server: grpc.aio.Server | None = None
 
@@ -99,6 +112,9 @@ class PubSubServer:
         port = self._bind(server)
         await server.start()
         self._server = server
+        self._outbound.start()
+        if self._metrics is not None:
+            self.metrics_port = await self._metrics.start()
         _LOG.info(
             "serving", extra={"action": "serving", "address": f"{self._host}:{port}", "data_dir": str(self._data_dir)}
         )
@@ -108,9 +124,9 @@ class PubSubServer:
         publisher = Methods("google.pubsub.v1.Publisher")
         PublisherService(self._broker, self._snapshots).register(publisher)
         subscriber = Methods("google.pubsub.v1.Subscriber")
-        SubscriberService(self._broker, self._min_ack_deadline_s).register(subscriber)
+        SubscriberService(self._broker, self._outbound, self._min_ack_deadline_s).register(subscriber)
         SnapshotService(self._broker, self._snapshots).register(subscriber)
-        return publisher, subscriber
+        return publisher, subscriber, self._inspector.methods()
 
     def _bind(self, server: grpc.aio.Server) -> int:
         kept = self._data_dir / "pubsub.port.json"
@@ -138,6 +154,9 @@ class PubSubServer:
     async def stop(self, grace_s: float = 1.0) -> None:
         """End every stream with UNAVAILABLE, which clients answer by coming back, then close the file."""
         self._housekeeping.stop()
+        await self._outbound.stop()
+        if self._metrics is not None:
+            await self._metrics.stop()
         for subscription in self._broker.registry.subscriptions.values():
             for consumer in list(subscription.consumers):
                 consumer.close(Unavailable("the broker is stopping; connect again."))

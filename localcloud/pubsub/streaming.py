@@ -6,7 +6,7 @@ from typing import Any
 from localcloud.pubsub import names, validation, wire
 from localcloud.pubsub.broker import Broker
 from localcloud.pubsub.consumer import Consumer
-from localcloud.pubsub.errors import FailedPrecondition, InvalidArgument, PubSubError
+from localcloud.pubsub.errors import FailedPrecondition, InvalidArgument, PubSubError, Unavailable
 from localcloud.pubsub.subscription import Delivery, Subscription
 
 
@@ -83,6 +83,8 @@ class StreamingPull:
             # From here on the client may have them: if the stream breaks now, their leases run to the deadline.
             self._unsent = []
             await self._context.write(response)
+            if self._broker.unkind is not None and self._broker.unkind.breaks_stream():
+                raise Unavailable("the stream broke (unkind mode): open another.")
 
     async def _read(self, first: Any) -> None:
         try:

@@ -9,6 +9,7 @@ from localcloud.pubsub.consumer import Consumer
 from localcloud.pubsub.errors import AckFailure, AlreadyExists, FailedPrecondition, InvalidArgument, NotFound
 from localcloud.pubsub.filters import compile_filter
 from localcloud.pubsub.masks import merge
+from localcloud.pubsub.outbound import Outbound
 from localcloud.pubsub.rpc import Methods
 from localcloud.pubsub.settings import DEFAULT_ACK_DEADLINE_S, DEFAULT_EXPIRATION_S, DEFAULT_RETENTION_S
 from localcloud.pubsub.streaming import StreamingPull
@@ -43,8 +44,9 @@ class SubscriberService:
         min_ack_deadline_s: the service's floor is 10 s; tests may lower it.
     """
 
-    def __init__(self, broker: Broker, min_ack_deadline_s: int = 10) -> None:
+    def __init__(self, broker: Broker, outbound: Outbound, min_ack_deadline_s: int = 10) -> None:
         self._broker = broker
+        self._outbound = outbound
         self._min_ack_deadline_s = min_ack_deadline_s
 
     def register(self, methods: Methods) -> None:
@@ -55,6 +57,7 @@ class SubscriberService:
         methods.unary("ListSubscriptions", "ListSubscriptionsRequest", self.list_subscriptions)
         methods.unary("DeleteSubscription", "DeleteSubscriptionRequest", self.delete_subscription)
         methods.unary("ModifyAckDeadline", "ModifyAckDeadlineRequest", self.modify_ack_deadline)
+        methods.unary("ModifyPushConfig", "ModifyPushConfigRequest", self.modify_push_config)
         methods.unary("Acknowledge", "AcknowledgeRequest", self.acknowledge)
         methods.unary("Pull", "PullRequest", self.pull)
         methods.stream("StreamingPull", "StreamingPullRequest", self.streaming_pull)
@@ -93,6 +96,7 @@ class SubscriberService:
         except BaseException:
             self._broker.registry.remove_subscription(subscription, NotFound(f"{config.name} could not be created."))
             raise
+        self._outbound.sync(subscription)
         return self._shown(subscription)
 
     def _check(self, config: Any) -> None:
@@ -153,7 +157,25 @@ class SubscriberService:
         except BaseException:
             subscription.configure(before)
             raise
+        if changed.push_config != before.push_config:
+            self._switch_delivery(subscription)
         return self._shown(subscription)
+
+    def _switch_delivery(self, subscription: Subscription) -> None:
+        """From pull to push or back: open streams of a push subscription end as they would be refused."""
+        if subscription.settings.is_push:
+            for consumer in list(subscription.consumers):
+                consumer.close(FailedPrecondition(f"{subscription.name} pushes to an endpoint from now on."))
+        self._outbound.sync(subscription)
+
+    async def modify_push_config(self, request: Any, context: Any) -> Any:
+        """Change where a subscription pushes; an empty configuration makes it pull."""
+        update = wire.message_class("UpdateSubscriptionRequest")()
+        update.subscription.name = names.check(request.subscription, "subscriptions", "subscription")
+        update.subscription.push_config.CopyFrom(request.push_config)
+        update.update_mask.paths.append("push_config")
+        await self.update_subscription(update, context)
+        return wire.Empty()
 
     async def list_subscriptions(self, request: Any, context: Any) -> Any:
         """A project's subscriptions, by name."""
@@ -171,6 +193,7 @@ class SubscriberService:
         """Delete a subscription and its backlog; its streams end with NOT_FOUND."""
         subscription = self._named(request.subscription)
         self._broker.delete_subscription(subscription, NotFound(f"subscription {subscription.name} has been deleted."))
+        self._outbound.sync(subscription)
         await self._broker.store.settle()
         return wire.Empty()
 

@@ -1,6 +1,7 @@
 """The service's limits, checked before anything changes. Numbers: cloud.google.com/pubsub/quotas, and the proto comments."""
 
 from typing import Any
+from urllib.parse import urlsplit
 
 from localcloud.pubsub import names, wire
 from localcloud.pubsub.errors import InvalidArgument, OutOfRange
@@ -119,10 +120,18 @@ def subscription(config: Any, min_ack_deadline_s: int) -> None:
             raise OutOfRange(
                 f"max_delivery_attempts={policy.max_delivery_attempts} on {config.name}; set it from 5 to 100."
             )
+    _check_push(config.push_config)
     if config.HasField("retry_policy"):
         _check_retry(config.retry_policy)
     if config.HasField("expiration_policy") and config.expiration_policy.HasField("ttl"):
         _between(wire.to_s(config.expiration_policy.ttl), _DAY_S, 3650 * _DAY_S, "expiration_policy.ttl", "s")
+
+
+def _check_push(push: Any) -> None:
+    if push.push_endpoint:
+        parts = urlsplit(push.push_endpoint)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise InvalidArgument(f"push_endpoint={push.push_endpoint[:200]!r} is not an http:// or https:// URL.")
 
 
 def _check_retry(policy: Any) -> None:

@@ -12,6 +12,7 @@ from localcloud.pubsub.clock import ManualClock
 from localcloud.pubsub.consumer import Consumer
 from localcloud.pubsub.filters import compile_for_stored
 from localcloud.pubsub.housekeeping import Housekeeping
+from localcloud.pubsub.outbound import Outbound
 from localcloud.pubsub.publisher_service import PublisherService
 from localcloud.pubsub.snapshot_service import SnapshotService
 from localcloud.pubsub.snapshots import Snapshots
@@ -54,7 +55,8 @@ class Lab:
         self.broker = Broker(self.store, self.clock, compile_for_stored)
         self.snapshots = Snapshots(self.broker)
         self.publisher = PublisherService(self.broker, self.snapshots)
-        self.subscriber = SubscriberService(self.broker, min_ack_deadline_s=1)
+        self.outbound = Outbound(self.broker)
+        self.subscriber = SubscriberService(self.broker, self.outbound, min_ack_deadline_s=1)
         self.seeker = SnapshotService(self.broker, self.snapshots)
         self.housekeeping = Housekeeping(self.broker, self.snapshots)
         self.store.open()
