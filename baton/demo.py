@@ -97,8 +97,10 @@ def _local_cloud(home: Path, steps: Steps) -> Iterator[tuple[Profile, Callable[[
         house.start_workers()
         yield house.profile, house.check
     finally:
+        began = time.monotonic()
         with steps.console.status("ending workers and local cloud …"):
             house.close()
+        steps.taken.append(("end everything", time.monotonic() - began))
         book.close()
 
 

@@ -87,20 +87,22 @@ class Up:
         self.process.send_signal(number)
         return self.process.wait(40)
 
-    def descendants(self) -> list[psutil.Process]:
-        """Return every process that belongs to this folder, however it was started."""
-        found = []
+    def descendants(self) -> dict[psutil.Process, list[str]]:
+        """Return every process that belongs to this folder, however it was started, with its words."""
+        found = {}
         for process in psutil.process_iter():
             try:
-                words = " ".join([*process.cmdline(), process.environ().get("BATON_PIPELINES_DIR", "")])
-                if str(self.folder) in words and process.status() != psutil.STATUS_ZOMBIE:
-                    found.append(process)
+                words = process.cmdline()
+                place = " ".join([*words, process.environ().get("BATON_PIPELINES_DIR", "")])
+                if str(self.folder) in place and process.status() != psutil.STATUS_ZOMBIE:
+                    found[process] = words
             except (psutil.NoSuchProcess, psutil.AccessDenied):
                 continue
         return found
 
-    def worker(self, name: str) -> psutil.Process:
-        (found,) = [p for p in self.descendants() if p.cmdline()[1:] == ["-m", name]]
+    def of_module(self, name: str) -> psutil.Process:
+        """Return the one process that runs `python -m name`."""
+        (found,) = [process for process, words in self.descendants().items() if words[1:3] == ["-m", name]]
         return found
 
     def lines(self) -> list[dict[str, Any]]:
@@ -123,17 +125,15 @@ def test_a_run_goes_through_while_parts_are_killed_and_ctrl_c_ends_all(up: Up) -
     source = up.folder / "births.csv"
     source.write_text("year\n2022\n")
     uploaded = json.loads(up.run("upload", str(source), "--pipeline", "quick", "--json").stdout)
-    up.worker("workers.train").kill()
-    up.worker("workers.deploy").kill()
-    (cloud,) = [p for p in up.descendants() if p.cmdline()[1:3] == ["-m", "localcloud"]]
-    cloud.kill()
+    for module in ("workers.train", "workers.deploy", "localcloud"):
+        up.of_module(module).kill()
     watched = up.run("runs", "watch", uploaded["run_id"], "--timeout", "60", "--json")
     assert watched.returncode == 0, watched.stderr + up.log.read_text()[-3000:]
     assert json.loads(watched.stdout)["state"] == "succeeded"
     died = {line["process"] for line in up.lines() if line.get("action") == "process-died"}
     assert died == {"train", "deploy", "cloud"}
     assert up.end(signal.SIGINT) == 0
-    assert up.descendants() == []
+    assert up.descendants() == {}
     assert up.run("runs").returncode == 3, "nothing answers any more, and that is said"
 
 
@@ -153,7 +153,7 @@ def test_a_second_one_says_so_and_a_killed_one_is_followed_by_the_next(up: Up) -
     assert not [p for p in before if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
     assert (up.home / "cloud" / "endpoints.json").read_text() == endpoints
     assert up.end(signal.SIGTERM) == 0
-    assert up.descendants() == []
+    assert up.descendants() == {}
 
 
 def test_a_local_cloud_that_cannot_start_is_said_with_its_last_words(up: Up) -> None:
@@ -162,4 +162,4 @@ def test_a_local_cloud_that_cannot_start_is_said_with_its_last_words(up: Up) -> 
     assert failed.returncode == 1
     assert "the local cloud does not start" in failed.stderr
     assert "99999999" in failed.stderr
-    assert up.descendants() == []
+    assert up.descendants() == {}
