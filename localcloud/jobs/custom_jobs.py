@@ -21,6 +21,11 @@ from localcloud.rest import Call, Handler
 _PREFIX = "aiplatform.projects.locations.customJobs."
 _MAX_ENV = 100
 _DEFAULT_TIMEOUT_S = 7 * 86_400.0
+_FIELDS: dict[str, filters.Field] = {
+    "display_name": lambda job: str(job["name"]),
+    "state": lambda job: str(job["state"]),
+    "create_time": lambda job: timestamp(job["create_us"]),
+}
 _REFERENCE = re.compile(r"\$\$|\$\(([A-Za-z_][A-Za-z0-9_.-]*)\)")
 
 
@@ -63,9 +68,8 @@ class CustomJobs:
 
     async def list_page(self, call: Call) -> dict[str, Any]:
         """customJobs.list: newest first, by filter."""
-        node = filters.parse(call.params.get("filter", ""))
-        parent = names.location_of(call.params["parent"])
-        jobs = (job for job in self._book.newest(parent) if filters.matches(node, _filter_test(job)))
+        wanted = filters.ResourceFilter(call.params.get("filter", ""), _FIELDS)
+        jobs = self._book.newest(names.location_of(call.params["parent"]), wanted)
         found, token = page(
             call, jobs, lambda job: job.create_us, now_us=self._clock(), default_size=100, largest_size=1000
         )
@@ -203,11 +207,6 @@ def _vertex_environment(job: Job, spec: Mapping[str, Any]) -> dict[str, str]:
         env["AIP_CHECKPOINT_DIR"] = f"{base}/checkpoints/"
         env["AIP_TENSORBOARD_LOG_DIR"] = f"{base}/logs/"
     return env
-
-
-def _filter_test(job: Job) -> filters.Test:
-    fields = {"display_name": job.name, "state": job.state, "create_time": timestamp(job.create_us)}
-    return filters.resource_test(fields, job.labels)
 
 
 def _name(job: Job) -> str:

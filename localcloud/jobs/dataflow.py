@@ -78,10 +78,11 @@ class Dataflow:
     async def list_page(self, call: Call) -> dict[str, Any]:
         """jobs.list: newest first, by exact name, state class and creation or termination time."""
         wanted, name = call.params.get("filter", "ALL"), call.params.get("name")
+        named = None if name is None else (lambda document: bool(document["name"] == name))
         jobs = (
             job
-            for job in self._book.newest(_parent(call))
-            if (name is None or job.name == name) and _in_class(job, wanted) and _in_ranges(job, call.params)
+            for job in self._book.newest(_parent(call), named)
+            if _in_class(job, wanted) and _in_ranges(job, call.params)
         )
         found, token = page(
             call, jobs, lambda job: job.create_us, now_us=self._clock(), default_size=_PAGE, largest_size=1000
@@ -157,8 +158,8 @@ class Dataflow:
         return self._book.create(job, run, _LAUNCH)
 
     def _refuse_active(self, project: str, region: str, name: str) -> None:
-        for job in self._book.newest(f"projects/{project}/locations/{region}"):
-            if job.is_active and job.name == name:
+        for job in self._book.newest(f"projects/{project}/locations/{region}", lambda d: bool(d["name"] == name)):
+            if job.is_active:
                 text = (
                     f"{_hash()}: There is already an active job named {name}. If you want to submit a second job, "
                     "try again by setting a different name."

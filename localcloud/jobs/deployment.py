@@ -88,12 +88,12 @@ def server_spec(
     for name, value in names.check_env(container.get("env", []), "container_spec.env", _MAX_ENV).items():
         env[name] = expand(value, env)
     argv = image.argv(container.get("command", ()), container.get("args", ())) if image else []
-    run_name = f"serving-{endpoint_id}-{deployed_id}"
+    log_name = f"serving-{endpoint_id}-{deployed_id}-{names.new_number()}"
     return {
         "argv": [*argv[:1], *(expand(part, env) for part in argv[1:])],
         "env": surroundings.environment(image.env if image else {}, env),
         "directory": image.directory if image else "",
-        "log": str(surroundings.log_path(run_name)),
+        "log": str(surroundings.log_path(log_name)),
         "healthRoute": health,
         "predictRoute": predict,
         "refusal": "" if image else images.refusal(container["imageUri"]),

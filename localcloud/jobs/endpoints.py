@@ -22,6 +22,12 @@ _PREFIX = "aiplatform.projects.locations.endpoints."
 _DEPLOY = "deploy_model"
 _MAX_PREDICT_BYTES = 1_500_000  # of a shared endpoint, request and answer each
 _CHANGEABLE = ("displayName", "description", "labels", "trafficSplit")
+_FIELDS: dict[str, filters.Field] = {
+    "endpoint": lambda endpoint: names.last_of(endpoint["name"]),
+    "display_name": lambda endpoint: str(endpoint["fields"].get("displayName", "")),
+    "create_time": lambda endpoint: names.timestamp(endpoint["createUs"]),
+    "update_time": lambda endpoint: names.timestamp(endpoint["updateUs"]),
+}
 
 
 class Endpoints:
@@ -89,9 +95,8 @@ class Endpoints:
 
     async def list_page(self, call: Call) -> dict[str, Any]:
         """endpoints.list."""
-        node = filters.parse(call.params.get("filter", ""))
-        endpoints = self._registry.newest(names.location_of(call.params["parent"]))
-        chosen = (e for e in endpoints if filters.matches(node, _filter_test(e)))
+        wanted = filters.ResourceFilter(call.params.get("filter", ""), _FIELDS, _labels)
+        chosen = filter(wanted, self._registry.newest(names.location_of(call.params["parent"])))
         found, token = page(
             call, chosen, lambda e: int(e["createUs"]), now_us=self._clock(), default_size=100, largest_size=1000
         )
@@ -280,11 +285,6 @@ def _text(answer: Response) -> str:
     return bytes(answer.body)[:2000].decode("utf-8", "replace")  # type: ignore[arg-type]
 
 
-def _filter_test(endpoint: Document) -> filters.Test:
-    known = {
-        "endpoint": names.last_of(endpoint["name"]),
-        "display_name": endpoint["fields"].get("displayName", ""),
-        "create_time": names.timestamp(endpoint["createUs"]),
-        "update_time": names.timestamp(endpoint["updateUs"]),
-    }
-    return filters.resource_test(known, endpoint["fields"].get("labels", {}))
+def _labels(endpoint: Document) -> Mapping[str, str]:
+    labels: Mapping[str, str] = endpoint["fields"].get("labels", {})
+    return labels

@@ -5,6 +5,7 @@ query language: OR binds *tighter* than AND, so `a AND b OR c` is `a AND (b OR c
 """
 
 import fnmatch
+import functools
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -41,6 +42,7 @@ class Group:
 
 Node = Restriction | Group
 Test = Callable[[Restriction], bool]
+Field = Callable[[Any], str]
 
 
 def parse(text: str) -> Node | None:
@@ -73,27 +75,41 @@ def restrictions(node: Node | None) -> list[Restriction]:
     return [found for part in node.parts for found in restrictions(part)]
 
 
-def resource_test(fields: Mapping[str, str], labels: Mapping[str, str]) -> Test:
-    """The test of Vertex AI's lists, over one resource.
+class ResourceFilter:
+    """The filter of one of Vertex AI's lists, asked for one resource after another.
 
     Args:
-        fields: the fields one may filter by, in snake_case, with the resource's values; times in RFC 3339.
-        labels: the resource's labels.
+        text: the filter as the caller wrote it.
+        fields: the fields one may filter by, in snake_case, and how to read each from a resource; times in RFC 3339.
+        labels: how to read a resource's labels.
+
+    Raises:
+        ApiError: 400, the filter cannot be read or names an unknown field.
     """
 
-    def test(restriction: Restriction) -> bool:
+    def __init__(
+        self, text: str, fields: Mapping[str, Field], labels: Callable[[Any], Mapping[str, str]] | None = None
+    ) -> None:
+        self._node = parse(text)
+        self._labels = labels or (lambda resource: resource["labels"])
+        self._tests = {found: self._test(found, fields) for found in restrictions(self._node)}
+
+    def __call__(self, resource: Any) -> bool:
+        """Say whether the resource belongs into the list."""
+        return matches(self._node, lambda restriction: self._tests[restriction](resource))
+
+    def _test(self, restriction: Restriction, fields: Mapping[str, Field]) -> Callable[[Any], bool]:
         if not restriction.op:
             raise invalid(f"Invalid filter: {restriction.value!r} stands alone; write FIELD OPERATOR VALUE.")
         head = snake(restriction.path[0])
         if head == "labels":
-            return _label_test(restriction, labels)
+            return lambda resource: _label_test(restriction, self._labels(resource))
         if head not in fields or len(restriction.path) > 1:
             name = ".".join(restriction.path)
             known = ", ".join([*fields, "labels"])
             raise invalid(f"Invalid filter: field {name!r} is not supported; filter by {known}.")
-        return _compare(head, fields[head], restriction.op, restriction.value)
-
-    return test
+        read = fields[head]
+        return lambda resource: _compare(head, read(resource), restriction.op, restriction.value)
 
 
 def _label_test(restriction: Restriction, labels: Mapping[str, str]) -> bool:
@@ -115,11 +131,11 @@ def _compare(name: str, actual: str, op: str, value: str) -> bool:
     if op == ":":
         return fnmatch.fnmatchcase(actual, re.sub(r"([\[?])", r"[\1]", value))
     if op in ("=", "!="):
-        same = _moment(actual) == _moment(value) if name.endswith("_time") else actual == value
+        same = moment(actual) == moment(value) if name.endswith("_time") else actual == value
         return same is (op == "=")
     if not name.endswith("_time"):
         raise invalid(f"Invalid filter: operator {op!r} is not supported for {name}; use =, != or :.")
-    return ordered(_moment(actual), op, _moment(value))
+    return ordered(moment(actual), op, moment(value))
 
 
 def ordered(left: Any, op: str, right: Any) -> bool:
@@ -136,10 +152,7 @@ def ordered(left: Any, op: str, right: Any) -> bool:
     )
 
 
-def _moment(text: str) -> int:
-    return moment(text)
-
-
+@functools.lru_cache(maxsize=1024)
 def moment(text: str) -> int:
     """Microseconds of a time in a filter, with or without its time of day; raises ApiError 400."""
     if _TIMESTAMP.fullmatch(text) is None:

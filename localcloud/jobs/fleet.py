@@ -13,13 +13,15 @@ from typing import Any
 
 import httpx
 
-from localcloud.jobs.job_book import log_tail
+from localcloud.jobs.job_book import KEPT_US, log_tail
+from localcloud.jobs.logs import LogFile
 from localcloud.jobs.names import Clock, new_number
 from localcloud.jobs.records import Outcome, Run
 from localcloud.jobs.store import Store
 from localcloud.jobs.supervisor import Supervisor
 
 KIND = "server"
+SERVER_LOG = "server_log"  # outlives the server: what it said is asked for when it is gone
 RUN_KIND = "serving"
 PORT_VARIABLE = "AIP_HTTP_PORT"
 MAX_STARTS = 3  # ends before ever being healthy after which a deployment is given up
@@ -98,7 +100,18 @@ class Fleet:
         if key not in self._servers:
             server = _Server(key, spec, "")
             self._servers[key] = server
-            self._launch(server, delay_s=0.0)
+            with self._store.transaction():
+                log_document = {"key": key, "log": spec["log"], "createUs": self._clock()}
+                self._store.put(SERVER_LOG, spec["log"], log_document)
+                self._launch(server, delay_s=0.0)
+
+    def purge(self) -> None:
+        """Forget the logs of servers that are long gone."""
+        current = {server.spec["log"] for server in self._servers.values()}
+        for document in self._store.documents(SERVER_LOG):
+            if document["log"] not in current and document["createUs"] < self._clock() - KEPT_US:
+                self._store.delete(SERVER_LOG, document["log"])
+                LogFile(Path(document["log"])).delete()
 
     def remove(self, key: str) -> None:
         """End a server for good. Inside the caller's transaction."""

@@ -5,7 +5,7 @@ goes back: a job whose processes are started anew (pre-emption, a restart of the
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from localcloud.faults import JOB_KINDS, Faults
 from localcloud.jobs.logs import LogFile
 from localcloud.jobs.names import Clock
 from localcloud.jobs.records import Job, JobKind, Outcome, Run
-from localcloud.jobs.store import Store
+from localcloud.jobs.store import Document, Store
 from localcloud.jobs.supervisor import Supervisor
 
 _SUCCEEDED = {"dataflow": "JOB_STATE_DONE", "custom": "JOB_STATE_SUCCEEDED"}
@@ -38,10 +38,11 @@ class JobBook:
         document = self._store.get(self.kind, key)
         return Job.of(document) if document else None
 
-    def newest(self, parent: str) -> Iterator[Job]:
-        """The jobs of a location, newest first."""
+    def newest(self, parent: str, wanted: Callable[[Document], bool] | None = None) -> Iterator[Job]:
+        """The jobs of a location, newest first; only those whose record is `wanted`."""
         for document in self._store.documents(self.kind, parent, newest_first=True):
-            yield Job.of(document)
+            if wanted is None or wanted(document):
+                yield Job.of(document)
 
     def create(self, job: Job, run: Run, method_id: str) -> Job:
         """Record a job with its run; it starts at once or when a slot is free. Answers the job as recorded."""

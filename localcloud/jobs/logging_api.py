@@ -1,5 +1,6 @@
 """Cloud Logging v2, `entries.list`: the logs of jobs and deployed models, by filter, in order of time, in pages."""
 
+import asyncio
 import base64
 import binascii
 import heapq
@@ -14,6 +15,7 @@ from typing import Any
 from localcloud.discovery import Discovery
 from localcloud.jobs import filters, names
 from localcloud.jobs.filters import Group, Node, Restriction
+from localcloud.jobs.fleet import SERVER_LOG
 from localcloud.jobs.logs import SEVERITIES, Line, LogFile
 from localcloud.jobs.names import Clock, invalid, timestamp
 from localcloud.jobs.records import Job, Run
@@ -66,25 +68,23 @@ class Logging:
         newest_first = _is_newest_first(body.get("orderBy", ""))
         projects = {name.split("/")[1] for name in body["resourceNames"] if name.startswith("projects/")}
         now = self._clock()
-        sources = [s for s in self._sources(projects) if _may_match(node, s.common) is not False]
-        for source in sources:
-            if source.log is not None:
-                LogFile(source.log).mark(now)
-        entries = _merged(sources, node, _read_token(body.get("pageToken", "")), newest_first)
-        found = list(islice(entries, size + 1))
+        sources = [s for s in self._sources(projects, _only_job(node)) if _may_match(node, s.common) is not False]
+        after = _read_token(body.get("pageToken", ""))
+        # In a thread: a filter that matches little may have to read every log there is.
+        found = await asyncio.to_thread(_read, sources, node, after, newest_first, size + 1, now)
         answer: dict[str, Any] = {"entries": [entry for _, entry in found[:size]]} if found else {}
         if len(found) > size:
             answer["nextPageToken"] = _token(found[size - 1][0])
         return answer
 
-    def _sources(self, projects: set[str]) -> Iterator[Source]:
+    def _sources(self, projects: set[str], only_job: str | None) -> Iterator[Source]:
         for kind, make in (("dataflow", _dataflow_sources), ("custom", _custom_sources)):
             for document in self._store.documents(kind):
-                job = Job.of(document)
-                if job.project in projects:
+                if document["project"] in projects and only_job in (None, document["job_id"]):
+                    job = Job.of(document)
                     run = self._store.get("run", job.run_id)
                     yield from make(job, Run.of(run) if run else None)
-        for document in self._store.documents("server"):
+        for document in self._store.documents(SERVER_LOG):
             if names.project_of(document["key"]) in projects:
                 yield _server_source(document)
 
@@ -129,7 +129,16 @@ def _server_source(document: Mapping[str, Any]) -> Source:
         "resource": {"type": "aiplatform.googleapis.com/Endpoint", "labels": labels},
         "labels": {"deployed_model_id": parts[7]},
     }
-    return Source(common, f"{parts[5]}-{parts[7]}.w", Path(document["spec"]["log"]), False)
+    return Source(common, f"{parts[5]}-{parts[7]}.w", Path(document["log"]), False)
+
+
+def _read(
+    sources: list[Source], node: Node | None, after: Key | None, newest_first: bool, count: int, now_us: int
+) -> list[tuple[Key, dict[str, Any]]]:
+    for source in sources:
+        if source.log is not None and not source.is_complete:
+            LogFile(source.log).mark(now_us)
+    return list(islice(_merged(sources, node, after, newest_first), count))
 
 
 def _merged(
@@ -249,19 +258,28 @@ def _pattern(text: str) -> re.Pattern[str]:
 
 
 def _time_range(node: Node | None) -> tuple[int, int]:
-    """The range of times that the filter's top-level AND leaves."""
-    parts: Iterable[Node] = ()
-    if isinstance(node, Restriction):
-        parts = (node,)
-    elif isinstance(node, Group) and node.op == "AND":
-        parts = node.parts
+    """The range of times that the filter leaves."""
     low, high = 0, _ENDS
-    for part in parts:
-        if isinstance(part, Restriction) and part.path == ("timestamp",):
+    for part in _demands(node):
+        if part.path == ("timestamp",):
             moment = filters.moment(part.value)
             low = max(low, moment) if part.op in (">", ">=", "=") else low
             high = min(high, moment) if part.op in ("<", "<=", "=") else high
     return low, high
+
+
+def _only_job(node: Node | None) -> str | None:
+    """The one job that the filter asks for; None when it may be any."""
+    for part in _demands(node):
+        if part.path == ("resource", "labels", "job_id") and part.op == "=":
+            return part.value
+    return None
+
+
+def _demands(node: Node | None) -> list[Restriction]:
+    """What must hold in any case: the restrictions of the top-level AND."""
+    parts = node.parts if isinstance(node, Group) and node.op == "AND" else (node,)
+    return [part for part in parts if isinstance(part, Restriction)]
 
 
 def _is_newest_first(order_by: str) -> bool:

@@ -22,6 +22,12 @@ _MAX_ENV = 200
 _UPLOAD = "upload_model"
 _DELETE = "delete_model"
 _CHANGEABLE = ("displayName", "description", "labels", "versionDescription")
+_FIELDS: dict[str, filters.Field] = {
+    "model": lambda version: names.last_of(version["name"]),
+    "display_name": lambda version: str(version["fields"]["displayName"]),
+    "create_time": lambda version: names.timestamp(version["createUs"]),
+    "update_time": lambda version: names.timestamp(version["updateUs"]),
+}
 
 # Which deployed models use a version: (model, version) -> DeployedModelRef dicts.
 DeployedRefs = Callable[[str, int], list[dict[str, str]]]
@@ -78,9 +84,8 @@ class Models:
 
     async def list_page(self, call: Call) -> dict[str, Any]:
         """models.list: the default version of each model."""
-        node = filters.parse(call.params.get("filter", ""))
-        models = self._registry.models(names.location_of(call.params["parent"]))
-        chosen = (m for m in models if filters.matches(node, _filter_test(m)))
+        wanted = filters.ResourceFilter(call.params.get("filter", ""), _FIELDS, _labels)
+        chosen = filter(wanted, self._registry.models(names.location_of(call.params["parent"])))
         found, token = page(
             call, chosen, lambda m: int(m["modelCreateUs"]), now_us=self._clock(), default_size=100, largest_size=1000
         )
@@ -90,9 +95,8 @@ class Models:
         """models.listVersions, newest first."""
         model = call.params["name"].partition("@")[0]
         self._registry.find(model)
-        node = filters.parse(call.params.get("filter", ""))
-        versions = reversed(self._registry.versions(model))
-        chosen = (v for v in versions if filters.matches(node, _filter_test(v)))
+        wanted = filters.ResourceFilter(call.params.get("filter", ""), _FIELDS, _labels)
+        chosen = filter(wanted, reversed(self._registry.versions(model)))
         found, token = page(
             call, chosen, lambda v: int(v["createUs"]), now_us=self._clock(), default_size=50, largest_size=1000
         )
@@ -255,12 +259,6 @@ def _check_display_name(name: str) -> None:
     names.check_display_name(name, "model.display_name")
 
 
-def _filter_test(version: Document) -> filters.Test:
-    fields = version["fields"]
-    known = {
-        "model": names.last_of(version["name"]),
-        "display_name": fields["displayName"],
-        "create_time": names.timestamp(version["createUs"]),
-        "update_time": names.timestamp(version["updateUs"]),
-    }
-    return filters.resource_test(known, fields.get("labels", {}))
+def _labels(version: Document) -> Mapping[str, str]:
+    labels: Mapping[str, str] = version["fields"].get("labels", {})
+    return labels

@@ -108,6 +108,7 @@ class JobsServer:
         self._operations.recover()
         for book in self._books:
             book.purge()
+        self._fleet.purge()
         self._marker = asyncio.create_task(self._mark_logs(store), name="jobs:marks")
         self._ready.set()
         return self._port

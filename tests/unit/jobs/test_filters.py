@@ -12,7 +12,8 @@ LABELS = {"run": "r1", "step-kind": "train", "a key": "x", "dotted.key": "y"}
 
 
 def holds(text: str) -> bool:
-    return filters.matches(filters.parse(text), filters.resource_test(FIELDS, LABELS))
+    fields = {name: lambda resource, value=value: value for name, value in FIELDS.items()}
+    return filters.ResourceFilter(text, fields)({"labels": LABELS})
 
 
 @pytest.mark.parametrize(
