@@ -48,7 +48,8 @@ class Steps:
             yield words.append
         self.taken.append((name, time.monotonic() - began))
         said = f"  [dim]{plain(words[-1])}[/]" if words else ""
-        self.console.print(f"[green]✔[/] {name:<26} {seconds(self.taken[-1][1]):>8}{said}", soft_wrap=True)
+        line = f"[green]✔[/] {name:<26} {seconds(self.taken[-1][1]):>8}{said}"
+        self.console.print(line, no_wrap=True, overflow="ellipsis")
 
 
 def run_demo(home: Path, console: Console) -> None:
@@ -65,6 +66,7 @@ def run_demo(home: Path, console: Console) -> None:
         with steps.step("load births into BigQuery") as say:
             table, rows = births.load_into_bigquery(client.connections, sample)
             say(f"{rows:,} rows, {table}")
+        _tell_of_earlier_runs(client, console)
         runs = _start_runs(client, table, sample, steps)
         console.print()
         watched = time.monotonic()
@@ -116,6 +118,14 @@ def _set_up(profile: Profile, steps: Steps) -> None:
         say(f"{created} resources created, {len(made) - created} were there")
 
 
+def _tell_of_earlier_runs(client: Client, console: Console) -> None:
+    """Say that interrupted runs are carried on beside the new ones: they take their share of the machine."""
+    going_on = [run.id for run in client.runs() if not run.state.is_final]
+    if going_on:
+        told = f"also carried on: {len(going_on)} earlier runs that were interrupted ({', '.join(going_on)})"
+        console.print(f"[dim]{plain(told)}[/]", soft_wrap=True)
+
+
 def _start_runs(client: Client, table: str, sample: Path, steps: Steps) -> list[tuple[str, str]]:
     """Start both runs; return (title, run id) of each."""
     with steps.step("publish data-ready") as say:
@@ -123,7 +133,7 @@ def _start_runs(client: Client, table: str, sample: Path, steps: Steps) -> list[
         say(f"run {first}")
     with steps.step("upload to the bucket") as say:
         uploaded = client.upload(sample)
-        say(f"{uploaded.uri}, run {uploaded.run_id}")
+        say(f"run {uploaded.run_id}, {uploaded.uri}")
     return [("by message", first), ("by notification", uploaded.run_id)]
 
 
