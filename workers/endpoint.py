@@ -8,12 +8,10 @@ from messages import TrainDone
 from workers.errors import LaunchRefused, NotFound, PipelineError
 from workers.logs import logger
 from workers.pipeline import DeploySection, PipelineSpec
-from workers.record import JobRef
+from workers.record import RESOURCE, JobRef
 from workers.settings import Settings
 from workers.stage import Context, JobStatus
 from workers.vertex import Operations, Vertex
-
-RESOURCE = "resource"  # a JobRef of this kind is something that is there already
 
 
 def section(spec: PipelineSpec) -> DeploySection:

@@ -22,8 +22,8 @@ from workers.ledger import Entry, Ledger
 from workers.logs import logger
 from workers.moves import Moves
 from workers.publisher import Publisher
-from workers.record import State
-from workers.stage import JobStatus, Phase, Stage
+from workers.record import RESOURCE, State
+from workers.stage import JobState, JobStatus, Phase, Stage
 from workers.steps import Clock, Done, Later, Next, Policy, Watch
 from workers.strays import Strays
 from workers.watching import Watches
@@ -74,14 +74,7 @@ class Engine:
         entry = self.ledger.read(run_id, self.stage.name)
         if entry is None:
             entry = self._void(run_id)
-        for _ in range(_STEPS_AT_ONCE):
-            if entry is None:
-                return Done(None)
-            step = self._guarded(self._step, entry)
-            if not isinstance(step, Entry):
-                return step
-            entry = step
-        raise AssertionError(f"{self.stage.name} of run {run_id} made {_STEPS_AT_ONCE} steps without a wait")
+        return Done(None) if entry is None else self._go_on(entry)
 
     def observe(self, entry: Entry, status: JobStatus) -> Next:
         """Take note of a running job's state, and go on if it has ended.
@@ -90,7 +83,7 @@ class Engine:
             TransientError: a service did not answer; observe again later.
         """
         step = self._guarded(lambda e: self._watches.observed(e, status), entry)
-        return self.advance(step.record.run_id) if isinstance(step, Entry) else step
+        return self._go_on(step) if isinstance(step, Entry) else step
 
     def stop_strays(self, known: Collection[str]) -> list[str]:
         """Stop jobs that run although nobody counts on them; `known` are the ids of those that are watched here.
@@ -111,6 +104,15 @@ class Engine:
         for run_id in run_ids:
             self.ledger.settle_cancellation(run_id, self._moves.worker, self._moves.clock())
         return run_ids
+
+    def _go_on(self, entry: Entry) -> Next:
+        for _ in range(_STEPS_AT_ONCE):
+            step = self._guarded(self._step, entry)
+            if not isinstance(step, Entry):
+                return step
+            entry = step
+        record = entry.record
+        raise AssertionError(f"{record.stage} of run {record.run_id} made {_STEPS_AT_ONCE} steps without a wait")
 
     def _void(self, run_id: str) -> Entry | None:
         """Close the stage of a cancelled run that was marked and never claimed; without a tombstone, leave it be.
@@ -141,8 +143,11 @@ class Engine:
             case State.LAUNCHING:
                 return self._launches.launch(entry)
             case State.RUNNING:
-                assert entry.record.job is not None  # set with this state, always
-                return Watch(entry, entry.record.job)
+                job = entry.record.job
+                assert job is not None  # set with this state, always
+                if job.kind == RESOURCE:
+                    return self._watches.observed(entry, JobStatus(JobState.SUCCEEDED, job.state))
+                return Watch(entry, job)
             case State.FINISHED:
                 return self._ends.publish(entry)
             case State.PUBLISHED:

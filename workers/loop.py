@@ -22,7 +22,6 @@ from workers.schedule import Schedule, Watched
 from workers.settings import Settings
 from workers.stage import JobStatus, Stage
 
-_IDLE_S = 0.5
 _TRY_AGAIN_S = 1.0
 
 Task = Callable[[], None]
@@ -139,7 +138,7 @@ class Loop:
                 self._start(run_id)
             self._poll(now)
             due = min(chore.due for chore in self._chores)
-            self._take(min(due, self._schedule.next_due() or due))
+            self._take(min(due, self._schedule.next_due(is_polling=self._polling) or due))
         self._pool.shutdown(wait=True, cancel_futures=True)
         self._poller.shutdown(wait=True, cancel_futures=True)
 
@@ -149,9 +148,7 @@ class Loop:
         self._inbox.put(None)
 
     def _take(self, until: float) -> None:
-        timeout_s = min(max(until - self._monotonic(), 0.001), _IDLE_S)
-        if self._polling:
-            timeout_s = _IDLE_S  # the answer will wake us
+        timeout_s = max(until - self._monotonic(), 0.0)
         try:
             task = self._inbox.get(timeout=timeout_s)
         except queue.Empty:

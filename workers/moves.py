@@ -5,6 +5,7 @@ from collections.abc import Callable, Collection
 from datetime import datetime, timedelta
 from typing import Any
 
+from messages import Event
 from messages.codec import decode_body
 from messages.events import Parameters
 from workers.errors import TransientError
@@ -14,6 +15,9 @@ from workers.pipeline import PipelineSpec
 from workers.record import Outcome, StageRecord, State, Trigger
 from workers.stage import Context, Phase, Stage
 from workers.steps import Clock, Policy
+
+_ClaimedWith = tuple[PipelineSpec, Parameters, Event]
+_CLAIMS_KEPT = 1000
 
 
 class Moves:
@@ -34,6 +38,7 @@ class Moves:
         self.worker = worker
         self.policy = policy
         self.cancelled: Collection[str] = frozenset()
+        self._claims: dict[tuple[str, datetime], _ClaimedWith] = {}
         self.phases: tuple[Phase, ...] = (*stage.phases, *getattr(stage, "cleanup", ()))
 
     def move(self, entry: Entry, state: State, **changes: Any) -> Entry:
@@ -109,13 +114,22 @@ class Moves:
 
     def context(self, record: StageRecord) -> Context:
         """Return what a phase may know."""
-        return Context(
-            record=record,
-            spec=PipelineSpec.model_validate(record.config),
-            params=Parameters.model_validate(record.params),
-            event=decode_body(record.trigger.type, json.dumps(record.trigger.body).encode()),
-            fence=self._fence(record),
-        )
+        spec, params, event = self._claimed_with(record)
+        return Context(record=record, spec=spec, params=params, event=event, fence=self._fence(record))
+
+    def _claimed_with(self, record: StageRecord) -> _ClaimedWith:
+        """Return what the claim set and no step changes; it is parsed once, not at every step."""
+        key = (record.run_id, record.history[0].time)
+        found = self._claims.get(key)
+        if found is None:
+            found = self._claims[key] = (
+                PipelineSpec.model_validate(record.config),
+                Parameters.model_validate(record.params),
+                decode_body(record.trigger.type, json.dumps(record.trigger.body).encode()),
+            )
+            if len(self._claims) > _CLAIMS_KEPT:
+                del self._claims[next(iter(self._claims))]
+        return found
 
     def _fence(self, record: StageRecord) -> Callable[[], None]:
         def fence() -> None:

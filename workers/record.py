@@ -11,6 +11,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 FORMAT = 1
+RESOURCE = "resource"
 
 
 class State(StrEnum):
@@ -46,7 +47,7 @@ class JobRef(_Frozen):
     Args:
         id: the provider's id or full resource name.
         name: the name we gave it.
-        kind: which API it belongs to: dataflow, custom-job, operation …
+        kind: which API it belongs to: dataflow, custom-job, operation …; or `RESOURCE`: it is there, nothing runs.
         location: region.
         state: the provider's own name of its state when last looked at.
         data: what the phase must remember of it.

@@ -10,7 +10,7 @@ from typing import Any
 
 from workers.endpoint import EndpointWork, deployed, deployed_model_id_of, traffic
 from workers.errors import NotFound
-from workers.record import JobRef
+from workers.record import RESOURCE, JobRef
 from workers.stage import Context
 from workers.strays import Labelled
 
@@ -31,7 +31,7 @@ class RestorePhase(EndpointWork):
             is_serving = self._mine(context) in traffic(self._endpoint(context))
         except NotFound:
             is_serving = False  # there is not even an endpoint
-        return None if is_serving else JobRef(id="nothing", name=context.job_name, kind="resource")
+        return None if is_serving else JobRef(id="nothing", name=context.job_name, kind=RESOURCE)
 
     def create(self, context: Context) -> JobRef:
         endpoint, mine = self._endpoint(context), self._mine(context)
@@ -54,7 +54,7 @@ class UndeployPhase(EndpointWork):
             is_there = self._mine(context) in deployed(self._endpoint(context))
         except NotFound:
             is_there = False
-        return None if is_there else JobRef(id="nothing", name=context.job_name, kind="resource")
+        return None if is_there else JobRef(id="nothing", name=context.job_name, kind=RESOURCE)
 
     def create(self, context: Context) -> JobRef:
         return self._undeploy(context, self._mine(context))

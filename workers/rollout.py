@@ -9,11 +9,11 @@ what a failed attempt made is taken back by `workers.rollback`.
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from workers.endpoint import RESOURCE, EndpointWork, deployed, deployed_model_id_of, section, traffic, train_done
+from workers.endpoint import EndpointWork, deployed, deployed_model_id_of, section, traffic, train_done
 from workers.errors import AlreadyExists, LaunchRefused, NotFound, TransientError
 from workers.labels import job_labels
 from workers.logs import logger
-from workers.record import JobRef
+from workers.record import RESOURCE, JobRef
 from workers.stage import Context, JobState, JobStatus
 from workers.vertex import Operations
 
