@@ -8,6 +8,7 @@ Marks are at most 1 MiB apart, which is what makes a page from the middle of a l
 
 import json
 import re
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,9 @@ from typing import Any
 from localcloud.jobs.names import parse_timestamp
 
 _SEGMENT_BYTES = 1 << 20
+_MARK_TAIL_BYTES = 128  # holds the last mark whole
+_MARK = re.compile(r"(\d+) (\d+)")
+_marking = threading.Lock()
 MAX_ENTRY_BYTES = 256 * 1024  # Cloud Logging's limit; a longer line is cut
 SEVERITIES = ("DEFAULT", "DEBUG", "INFO", "NOTICE", "WARNING", "ERROR", "CRITICAL", "ALERT", "EMERGENCY")
 _SEVERITY_OF_WORD = {
@@ -49,17 +53,16 @@ class LogFile:
 
     def mark(self, now_us: int) -> None:
         """Note how long the file is now, if it has grown."""
-        try:
-            size = self._path.stat().st_size
-        except FileNotFoundError:
-            return
-        marks = self._marks()
-        last = marks[-1][1] if marks else 0
-        if size <= last:
-            return
-        ends = [*range(last + _SEGMENT_BYTES, size, _SEGMENT_BYTES), size]
-        with self._marks_path.open("a", encoding="ascii") as file:
-            file.writelines(f"{now_us} {end}\n" for end in ends)
+        with _marking:  # the service looks now and then, and a reader once more before it reads
+            try:
+                size = self._path.stat().st_size
+            except FileNotFoundError:
+                return
+            last_us, last = self._last_mark()
+            if size > last:
+                ends = [*range(last + _SEGMENT_BYTES, size, _SEGMENT_BYTES), size]
+                with self._marks_path.open("a", encoding="ascii") as file:
+                    file.writelines(f"{max(now_us, last_us)} {end}\n" for end in ends)
 
     def lines(
         self, *, from_us: int = 0, to_us: int = 1 << 62, newest_first: bool = False, is_complete: bool = False
@@ -90,13 +93,29 @@ class LogFile:
             yield begin, end, low_us, us
             begin, low_us = end, us
 
+    def _last_mark(self) -> tuple[int, int]:
+        try:
+            with self._marks_path.open("rb") as file:
+                file.seek(max(0, file.seek(0, 2) - _MARK_TAIL_BYTES))
+                *lines, rest = file.read().decode("ascii").split("\n")
+        except FileNotFoundError:
+            return 0, 0
+        if rest:  # cut off by a crash: end it, so that the next mark stands alone
+            with self._marks_path.open("a", encoding="ascii") as end:
+                end.write(" cut\n")
+        for line in reversed(lines):
+            if mark := _MARK.fullmatch(line):
+                return int(mark[1]), int(mark[2])
+        return 0, 0
+
     def _marks(self) -> list[tuple[int, int]]:
         try:
             text = self._marks_path.read_text(encoding="ascii")
         except FileNotFoundError:
             return []
-        whole = text[: text.rfind("\n") + 1]  # a mark cut off by a crash does not count
-        return [(int(us), int(end)) for us, _, end in (line.partition(" ") for line in whole.splitlines())]
+        # A mark cut off by a crash does not count.
+        marks = (_MARK.fullmatch(line) for line in text[: text.rfind("\n") + 1].splitlines())
+        return [(int(mark[1]), int(mark[2])) for mark in marks if mark]
 
     def _read(self, begin: int, end: int, low_us: int, high_us: int, *, keeps_partial: bool) -> list[Line]:
         """The lines that begin in [begin, end)."""

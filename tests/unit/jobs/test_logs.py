@@ -77,11 +77,14 @@ def test_marks_are_close_enough_to_page(path: Path) -> None:
 
 
 def test_a_mark_cut_off_by_a_crash_does_not_count(path: Path) -> None:
-    """Half a mark at the end of the file is ignored."""
+    """Half a mark at the end of the file is ignored, also when whole ones follow it."""
     append(path, "one\n", 10)
     with path.with_name("a.log.marks").open("a") as file:
         file.write("20 9")
     assert [line.text for line in LogFile(path).lines()] == ["one"]
+    append(path, "two\n", 30)
+    append(path, "three\n", 25)  # a clock set back does not turn time around
+    assert [(line.us, line.text) for line in LogFile(path).lines()] == [(10, "one"), (30, "two"), (30, "three")]
 
 
 @pytest.mark.parametrize(
