@@ -38,6 +38,10 @@ def configure(level: str = "info", **bound: Any) -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_LibraryFormatter())
     logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
+    # google.api_core cuts its loggers off from the root when the first client is made, so they get the handler themselves.
+    of_google = logging.getLogger("google")
+    of_google.handlers[:] = [handler]
+    of_google.propagate = False
     # It warns at every token that timeouts are set on the transport; they are (google_rest).
     logging.getLogger("google_auth_httplib2").setLevel(logging.ERROR)
 

@@ -13,10 +13,13 @@ from workers import logs
 @pytest.fixture(autouse=True)
 def restored() -> Iterator[None]:
     """Give the loggers back as they were: what they write to is this test's own."""
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
+    before = [
+        (name, log.handlers[:], log.level, log.propagate) for name in ("", "google") if (log := logging.getLogger(name))
+    ]
     yield
-    root.handlers[:], root.level = handlers, level
+    for name, handlers, level, propagate in before:
+        log = logging.getLogger(name)
+        log.handlers[:], log.level, log.propagate = handlers, level, propagate
     logging.getLogger("google_auth_httplib2").setLevel(logging.NOTSET)
     structlog.reset_defaults()
 
