@@ -36,6 +36,8 @@ _MESSAGE_BYTES = 2 * 1024 * 1024
 # What Google starts with when the caller leaves the number of streams open; more would be cut too thin on a laptop.
 _DEFAULT_STREAMS = 4
 _MAX_STREAMS = 1000
+# Mapped files kept open; one that is needed again is mapped again.
+_MAX_OPEN = 64
 # A stream shorter than this is not worth a connection.
 _MIN_STREAM_ROWS = 1000
 
@@ -156,6 +158,9 @@ class Sessions:
             if found is None:
                 head = self._read_head(stream)
                 found = self._open[stream.session] = _Snapshot(self._data(stream.session), head["rows"])
+                while len(self._open) > _MAX_OPEN:
+                    # The oldest; a stream that still reads it holds it by itself.
+                    self._open.pop(next(iter(self._open)))
         if stream.end > found.rows:
             raise Invalid(f"Invalid stream name {stream.name!r}: its session has {found.rows} rows.")
         return found

@@ -70,6 +70,10 @@ def bind_tables(tree: Any, resolver: Resolver, text: str, depth: int = 0) -> dic
         if not node.db and is_cte(node):
             continue
         table = resolver.find(node, text)
+        if table.physical is not None and not table.fields:
+            raise InvalidQuery(
+                f"Table {table.ref} does not have a schema{place_of(node, text)}; set one with tables.patch."
+            )
         if table.physical is None:
             _expand_view(node, table, resolver, depth, bound)
             continue

@@ -30,6 +30,7 @@ _SHOWN_COMPLAINTS = 5
 # Options that would change what lands in the table, and that we do not have: refused, not ignored.
 _REFUSED_OPTIONS = (
     "hivePartitioningOptions",
+    "fileSetSpecType",
     "projectionFields",
     "decimalTargetTypes",
     "connectionProperties",
@@ -153,9 +154,11 @@ def _complaints(cursor: Any, source: Source, parsed: str, most_bad: int) -> list
     told += [f"Error while reading data, error message: {text}" for text in rejects.messages]
     details = [{"reason": "invalid", "message": one} for one in told]
     if count > most_bad:
+        more = " and more" if rejects.is_cut else ""
         raise Invalid(
-            f"Error while reading data, error message: too many errors, giving up. Rows: {total + rejects.count}; "
-            f"errors: {count}; max bad: {most_bad}. {told[0]}. Mend the rows, or set maxBadRecords to {count} or more.",
+            f"Error while reading data, error message: too many errors, giving up. Rows: {total + rejects.count}{more}; "
+            f"errors: {count}{more}; max bad: {most_bad}. {told[0]}. "
+            f"Mend the rows, or set maxBadRecords to {count}{more or ' or more'}.",
             also=details,
         )
     details[0]["count"] = str(count)

@@ -68,18 +68,15 @@ class ResultHandlers:
             doc = await self._threads.call(self._service.dry_run, project, job)
             return _dry_answer(doc)
         request_id = str(body.get("requestId") or "")
-        job_id = None
-        if request_id:
-            job_id = await self._threads.call(self._service.find_request, project, request_id)
-        if job_id is None:
-            job_id = await self._threads.call(self._service.accept, project, job, request_id=request_id)
+        job_id = await self._threads.call(self._service.accept, project, job, request_id=request_id)
         params = {
             "maxResults": body.get("maxResults"),
             "timeoutMs": body.get("timeoutMs"),
             **{f"formatOptions.{key}": value for key, value in (body.get("formatOptions") or {}).items()},
         }
         answer, texts = await self._answer(project, job_id, None, params)
-        return answer_rows(self._discovery, call, {**answer, "kind": "bigquery#queryResponse"}, texts)
+        answer["kind"] = "bigquery#queryResponse"
+        return await self._threads.call(answer_rows, self._discovery, call, answer, texts)
 
     async def get_query_results(self, call: Call) -> Response:
         """A page of a query's rows."""
@@ -95,7 +92,8 @@ class ResultHandlers:
             "totalSlotMs",
         ):
             answer.pop(key, None)
-        return answer_rows(self._discovery, call, {**answer, "kind": "bigquery#getQueryResultsResponse"}, texts)
+        answer["kind"] = "bigquery#getQueryResultsResponse"
+        return await self._threads.call(answer_rows, self._discovery, call, answer, texts)
 
     async def _answer(
         self, project: str, job_id: str, location: str | None, params: dict[str, Any]

@@ -16,6 +16,7 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from localcloud.bigquery import catalog
 from localcloud.bigquery.engine import Engine
@@ -71,7 +72,7 @@ class JobService:
             project: the path's project.
             body: the Job resource of the request.
             upload: the file's name in `incoming`; it belongs to the job from now on.
-            request_id: of a `jobs.query`.
+            request_id: of a `jobs.query`; the same one again within minutes means the same job.
 
         Returns:
             The job's id.
@@ -86,18 +87,17 @@ class JobService:
         stored = Stored(doc, {"marker": marker.name} | ({"upload": upload} if upload else {}))
         try:
             with self.engine.write() as cursor:
-                store.insert(cursor, project, job_id, self.now_ms(), request_id, stored)
+                known = self._known_request(cursor, project, request_id)
+                if known is None:
+                    store.insert(cursor, project, job_id, self.now_ms(), request_id, stored)
         except BaseException:
             marker.unlink(missing_ok=True)
             raise
+        if known is not None:
+            marker.unlink(missing_ok=True)
+            return known
         self._start(stored)
         return job_id
-
-    def find_request(self, project: str, request_id: str) -> str | None:
-        """The id of the job that an equal request made in the last minutes."""
-        with self.engine.read() as cursor:
-            found = store.find_request(cursor, project, request_id, self.now_ms() - _REQUEST_MS)
-        return found.doc["jobReference"]["jobId"] if found else None
 
     def dry_run(self, project: str, body: Doc) -> Doc:
         """Check a query without running or keeping it."""
@@ -182,6 +182,12 @@ class JobService:
             except TimeoutError:
                 log.warning("job did not stop in time", extra={"action": "job_stop_late", "job_id": one.task.job_id})
         self._pool.shutdown(wait=False, cancel_futures=True)
+
+    def _known_request(self, cursor: Any, project: str, request_id: str) -> str | None:
+        if not request_id:
+            return None
+        found = store.find_request(cursor, project, request_id, self.now_ms() - _REQUEST_MS)
+        return str(found.doc["jobReference"]["jobId"]) if found else None
 
     def _new_doc(self, project: str, body: Doc) -> Doc:
         check_project(project)

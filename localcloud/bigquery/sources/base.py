@@ -27,6 +27,8 @@ class Rejects:
     """Rows that the format's reader itself refused (too many columns, say): how many, and a few of them in words."""
 
     count: int = 0
+    # True when counting stopped early, so that there are more.
+    is_cut: bool = False
     messages: list[str] = field(default_factory=list)
 
 
@@ -36,6 +38,10 @@ def numbered_complaints(table: str) -> str:
         f"SELECT number, {COMPLAINT} FROM (SELECT row_number() OVER () AS number, {COMPLAINT} FROM {table}) "  # noqa: S608
         f"WHERE {COMPLAINT} IS NOT NULL ORDER BY number"
     )
+
+
+# A row longer than this is a bad one. BigQuery's own limit is 100 MB; the reader holds several rows in memory.
+MAX_LINE_BYTES = 16 * 1024 * 1024
 
 
 def compression(files: list[LocalFile]) -> str:

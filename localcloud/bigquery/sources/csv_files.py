@@ -17,7 +17,7 @@ from localcloud.bigquery.engine import rows
 from localcloud.bigquery.errors import Invalid, Unsupported
 from localcloud.bigquery.names import literal, mend_column, quote
 from localcloud.bigquery.schema import Field
-from localcloud.bigquery.sources.base import COMPLAINT, LocalFile, Rejects, compression
+from localcloud.bigquery.sources.base import COMPLAINT, MAX_LINE_BYTES, LocalFile, Rejects, compression
 from localcloud.bigquery.sources.guess import SAMPLE_ROWS, guess_type
 
 _DELIMITERS = (",", "|", "\t", ";")
@@ -27,6 +27,8 @@ _GUESSED_NAMES = {"INTEGER": "int64", "FLOAT": "double", "BOOLEAN": "bool"}
 # Characters looked at to tell the delimiter and the types: 500 rows of a wide table.
 _SAMPLE_CHARACTERS = 4 * 1024 * 1024
 _SHOWN_REJECTS = 5
+# Past the limit the load fails anyway; a file with a wrong delimiter must not fill the memory with its own lines.
+_MAX_KEPT_REJECTS = 10_000
 
 
 class CsvSource:
@@ -52,6 +54,7 @@ class CsvSource:
         self._jagged = bool(options.get("allowJaggedRows"))
         self._newlines = bool(options.get("allowQuotedNewlines"))
         self._extra = bool(options.get("ignoreUnknownValues"))
+        self._most_bad = int(options.get("maxBadRecords") or 0)
         self._sample: list[list[str]] | None = None
 
     def detect(self, cursor: Any) -> list[Field]:
@@ -100,7 +103,7 @@ class CsvSource:
             "SELECT line, min(error_message), min(column_idx) FROM reject_errors GROUP BY file_id, line ORDER BY line",
         )
         told = [f"Row at line {line}: {message.splitlines()[0]}" for line, message, _ in found[:_SHOWN_REJECTS]]
-        return Rejects(len(found), told)
+        return Rejects(len(found), len(found) >= self._most_bad + _MAX_KEPT_REJECTS, told)
 
     def _reader(self, cells: list[str]) -> str:
         columns = ", ".join(f"{literal(cell.strip(chr(34)))}: 'VARCHAR'" for cell in cells)
@@ -117,6 +120,8 @@ class CsvSource:
             "allow_quoted_nulls": "false",
             "ignore_errors": "true",
             "store_rejects": "true",
+            "max_line_size": str(MAX_LINE_BYTES),
+            "rejects_limit": str(self._most_bad + _MAX_KEPT_REJECTS),
             "encoding": literal(self._encoding),
             "compression": literal(compression(self._files)),
             # A long row is cut, not refused, only in the tolerant mode.

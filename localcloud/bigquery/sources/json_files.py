@@ -12,12 +12,11 @@ from localcloud.bigquery.engine import rows
 from localcloud.bigquery.errors import Invalid
 from localcloud.bigquery.names import literal, mend_column, quote
 from localcloud.bigquery.schema import Field
-from localcloud.bigquery.sources.base import COMPLAINT, LocalFile, Rejects, compression
+from localcloud.bigquery.sources.base import COMPLAINT, MAX_LINE_BYTES, LocalFile, Rejects, compression
 from localcloud.bigquery.sources.guess import SAMPLE_ROWS, guess_type
 
 # Never inside valid JSON (a control character must be escaped there), so a line stays one column.
 _NO_DELIMITER = "\x01"
-_MAX_LINE_BYTES = 16 * 1024 * 1024
 
 
 class JsonSource:
@@ -47,7 +46,7 @@ class JsonSource:
         reader = (
             f"read_csv([{files}], auto_detect = false, header = false, delim = {literal(_NO_DELIMITER)}, quote = '', "
             f"escape = '', columns = {{'line': 'VARCHAR'}}, ignore_errors = true, store_rejects = true, "
-            f"compression = {literal(compression(self._files))}, max_line_size = {_MAX_LINE_BYTES})"
+            f"compression = {literal(compression(self._files))}, max_line_size = {MAX_LINE_BYTES})"
         )
         lines = f"(SELECT line, TRY_CAST(line AS JSON) AS j FROM {reader} WHERE trim(line) <> '')"  # noqa: S608
         return query_over(lines, fields, ignore_unknown=self._extra)
@@ -55,7 +54,9 @@ class JsonSource:
     def rejects(self, cursor: Any) -> Rejects:
         """Lines that the reader itself refused: longer than 16 MiB, or not UTF-8."""
         found = rows(cursor, "SELECT line, min(error_message) FROM reject_errors GROUP BY file_id, line ORDER BY line")
-        return Rejects(len(found), [f"Row at line {line}: {message.splitlines()[0]}" for line, message in found[:5]])
+        return Rejects(
+            len(found), False, [f"Row at line {line}: {message.splitlines()[0]}" for line, message in found[:5]]
+        )
 
 
 def query_over(lines: str, fields: list[Field], *, ignore_unknown: bool) -> str:

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
-from localcloud.bigquery.errors import Invalid
+from localcloud.bigquery.errors import Invalid, Unsupported
 from localcloud.bigquery.names import literal, quote
 from localcloud.bigquery.schema import Field, cast_sql, field_of, find
 from localcloud.bigquery.sources.base import COMPLAINT, LocalFile, Rejects
+
+# NUMERIC holds 29 digits before the point and 9 behind it; more would be rounded in silence.
+_DECIMAL = re.compile(r"DECIMAL\((\d+),\s*(\d+)\)")
+_SCALE = 9
+_WHOLE_DIGITS = 29
 
 
 class ParquetSource:
@@ -25,7 +31,7 @@ class ParquetSource:
             described = cursor.execute(f"SELECT * FROM {self._reader()} LIMIT 0")  # noqa: S608 - our own file names
             columns = list(described.description)
             described.fetchall()
-            self._found = [field_of(name, kind, self._files[0].shown) for name, kind, *_ in columns]
+            self._found = [self._field(name, kind) for name, kind, *_ in columns]
         return self._found
 
     def query(self, fields: list[Field]) -> str:
@@ -42,6 +48,15 @@ class ParquetSource:
     def rejects(self, cursor: Any) -> Rejects:
         """A Parquet file has no rows that are refused one by one."""
         return Rejects()
+
+    def _field(self, name: str, kind: Any) -> Field:
+        shape = _DECIMAL.fullmatch(str(kind))
+        if shape and (int(shape.group(2)) > _SCALE or int(shape.group(1)) - int(shape.group(2)) > _WHOLE_DIGITS):
+            raise Unsupported(
+                f"Column {name} of {self._files[0].shown} is {kind}: BigQuery would make it BIGNUMERIC, which the local one "
+                f"lacks; write it with at most {_SCALE} decimal places."
+            )
+        return field_of(name, kind, self._files[0].shown)
 
     def _reader(self) -> str:
         files = ", ".join(literal(str(one.path)) for one in self._files)

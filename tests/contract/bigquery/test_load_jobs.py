@@ -1,5 +1,6 @@
 """Load jobs by the stock client: uploads small and large, gs:// URIs, three formats, dispositions, bad rows."""
 
+import decimal
 import gzip
 import io
 import json
@@ -387,3 +388,46 @@ def test_odd_headers_become_column_names(client: bigquery.Client, dataset: str) 
     load(client, f"{dataset}.t", f"{header}\n1,2,3,4,5\n", autodetect=True)
     names = [one.name for one in client.get_table(f"{dataset}.t").schema]
     assert names == ["my_col", "_1st", "a___DROP_TABLE_x____", "ok", "ok_4"]
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"1,caf\xe9\n", "utf-8"),
+        (b'1,"open\n2,x\n', "quote"),
+        (b"1;x\n" * 20_000, "errors: 10000 and more"),
+        (b"1," + b"x" * (17 * 1024 * 1024) + b"\n", "line size"),
+    ],
+)
+def test_broken_files_are_told_not_guessed(client: bigquery.Client, dataset: str, data: bytes, message: str) -> None:
+    """Bytes that are no UTF-8, an open quote, a wrong delimiter, an endless line: the load fails and says which."""
+    with pytest.raises(BadRequest, match=message):
+        load(client, f"{dataset}.t", data, schema=NUMBERS)
+
+
+def test_latin_1_and_a_byte_order_mark_are_read(client: bigquery.Client, dataset: str) -> None:
+    """The encoding asked for is used; a byte order mark is no part of the first column's name."""
+    load(client, f"{dataset}.t", b"1,caf\xe9\n", schema=NUMBERS, encoding="ISO-8859-1")
+    assert rows(client, f"SELECT b FROM {dataset}.t") == [("caf\xe9",)]
+    load(client, f"{dataset}.u", b"\xef\xbb\xbfa,b\n1,x\n", autodetect=True)
+    assert [one.name for one in client.get_table(f"{dataset}.u").schema] == ["a", "b"]
+
+
+def test_decimals_that_numeric_cannot_hold_are_refused(client: bigquery.Client, dataset: str) -> None:
+    """A Parquet decimal with more than nine places is not rounded in silence."""
+    out = io.BytesIO()
+    pq.write_table(pa.table({"price": pa.array([decimal.Decimal("1.0123456789")], pa.decimal128(20, 10))}), out)
+    with pytest.raises(MethodNotImplemented, match=r"price.*BIGNUMERIC"):
+        load(client, f"{dataset}.t", out.getvalue(), source_format="PARQUET")
+
+
+def test_a_last_piece_sent_twice_makes_one_job(client: bigquery.Client, dataset: str) -> None:
+    """The final PUT of a resumable upload, repeated because its answer was lost, answers the same job."""
+    target = {"projectId": client.project, "datasetId": dataset, "tableId": "t"}
+    fields = {"fields": [one.to_api_repr() for one in NUMBERS]}
+    metadata = {"configuration": {"load": {"destinationTable": target, "schema": fields}}}
+    upload, transport = client._initiate_resumable_upload(io.BytesIO(b"1,x\n"), metadata, 0, None, None)
+    headers = {"content-range": "bytes 0-3/4"}
+    answers = [transport.put(upload.resumable_url, data=b"1,x\n", headers=headers).json() for _ in range(2)]
+    assert answers[0]["jobReference"] == answers[1]["jobReference"]
+    assert rows(client, f"SELECT COUNT(*) FROM {dataset}.t") == [(1,)]

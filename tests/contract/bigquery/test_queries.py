@@ -285,6 +285,33 @@ def test_the_same_request_id_runs_once(client: bigquery.Client, births: str) -> 
     assert ask(client, f"SELECT COUNT(*) FROM {births} WHERE year = 1900") == [(1,)]
 
 
+def test_equal_requests_at_once_run_once(client: bigquery.Client, births: str) -> None:
+    """Eight copies of one jobs.query at the same time are one job."""
+    path, found = f"/projects/{client.project}/queries", []
+    body = {"query": f"INSERT INTO {births} (year) VALUES (1901)", "useLegacySql": False, "requestId": f"race-{births}"}
+
+    def send() -> None:
+        found.append(client._connection.api_request(method="POST", path=path, data=body)["jobReference"]["jobId"])
+
+    threads = [threading.Thread(target=send) for _ in range(8)]
+    for one in threads:
+        one.start()
+    for one in threads:
+        one.join(30)
+    assert len(found) == 8
+    assert len(set(found)) == 1
+    assert ask(client, f"SELECT COUNT(*) FROM {births} WHERE year = 1901") == [(1,)]
+
+
+def test_a_table_without_a_schema_is_told(client: bigquery.Client, dataset: str) -> None:
+    """Querying a table that has no columns yet says so; a load gives it some."""
+    client.create_table(bigquery.Table(f"{client.project}.{dataset}.bare"))
+    with pytest.raises(BadRequest, match="does not have a schema"):
+        ask(client, f"SELECT * FROM {dataset}.bare")
+    ask(client, "SELECT 1 AS a", destination=f"{client.project}.{dataset}.bare")
+    assert ask(client, f"SELECT a FROM {dataset}.bare") == [(1,)]
+
+
 def test_two_writers_of_one_table_both_count(client: bigquery.Client, births: str) -> None:
     """Concurrent INSERTs into a table lose nothing."""
     threads = [
