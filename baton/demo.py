@@ -156,7 +156,8 @@ def _refuse_failed(client: Client, titled: list[tuple[str, Run]], console: Conso
         head = f"[bold red]✘ the run {title} failed in {failure['stage']}[/] ({plain(failure['reason'])})"
         console.print(f"{head}: {plain(failure['message'])}", soft_wrap=True)
         for line in failure.get("log_tail") or _log_tail(client, run, failure["stage"]):
-            console.print(f"  [dim]{plain(line)}[/]", soft_wrap=True)
+            if line not in failure["message"]:  # which often ends with the log's own end
+                console.print(f"  [dim]{plain(line)}[/]", soft_wrap=True)
         if failure["mend"]:
             console.print(f"  [bold]mend:[/] {plain(failure['mend'])}", soft_wrap=True)
     raise RunFailed(

@@ -99,7 +99,8 @@ def outcome(run: "Run") -> list[str]:
     if run.failure:
         failure = run.failure
         lines = [f"[bold red]{failure['stage']} failed[/] ({plain(failure['reason'])}): {plain(failure['message'])}"]
-        lines += [f"  [dim]{plain(line)}[/]" for line in failure.get("log_tail", [])]
+        said = failure["message"]  # often ends with the log's own end: nothing is shown twice
+        lines += [f"  [dim]{plain(line)}[/]" for line in failure.get("log_tail", []) if line not in said]
         return [*lines, f"[bold]mend:[/] {plain(failure['mend'])}"]
     lines = [f"metrics   {plain(metrics_text(run.metrics))}"] if run.metrics else []
     return lines + ([f"endpoint  {plain(run.endpoint)}"] if run.endpoint else [])
