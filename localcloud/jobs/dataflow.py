@@ -1,7 +1,11 @@
-"""Dataflow v1b3: flex template launches run as local processes, with the service's names, states, messages and refusals.
+"""Dataflow v1b3: jobs run as local processes, with the service's names, states, messages and refusals.
 
-A job name is unique among the active jobs of a project and region; a second launch is refused with 409. What a real
-launch answers is kept: the job's id and times, no state yet.
+Two ways in. A flex template launch runs its image with the parameters as flags; it answers, as the real one does, with the
+job's id and times, no state yet. `jobs.create`, which Beam's DataflowRunner calls, runs the image of the SDK harness with
+the address of the staged pipeline (`--pipeline_url`).
+
+A job name is unique among the active jobs of a project and region. A second launch is refused with 409; a second create
+that carries a clientRequestId is answered with the job that exists, whose own clientRequestId tells the caller.
 """
 
 import secrets
@@ -26,6 +30,7 @@ _IMPORTANCE = [  # from the least to the most important
 ]
 _PAGE = 100
 _LAUNCH = "dataflow.projects.locations.flexTemplates.launch"
+_CREATE = "dataflow.projects.locations.jobs.create"
 
 
 class Dataflow:
@@ -46,6 +51,7 @@ class Dataflow:
         jobs = "dataflow.projects.locations.jobs."
         return {
             _LAUNCH: self.launch,
+            _CREATE: self.create,
             jobs + "get": self.get,
             jobs + "list": self.list_page,
             jobs + "update": self.update,
@@ -65,11 +71,37 @@ class Dataflow:
         templates.check_parameters(spec, launch.get("parameters", {}))
         names.check_labels(environment.get("additionalUserLabels", {}), "launch_parameter.environment")
         # No await from here on: the check and the record of the name must not be interleaved with another launch.
-        self._refuse_active(project, region, name)
+        if self._active(project, region, name) is not None:
+            raise _already_active(name)
         if call.body.get("validateOnly"):
             return {}
-        job = self._create(project, region, launch, spec["image"])
-        return {"job": _launched_view(job)}
+        resource = {"image": spec["image"], "parameters": launch.get("parameters", {})}
+        labels = environment.get("additionalUserLabels", {})
+        argv = templates.arguments(launch, project, region)
+        return {"job": _launched_view(self._create(_LAUNCH, (project, region, name), resource, labels, argv))}
+
+    async def create(self, call: Call) -> dict[str, Any]:
+        """jobs.create: a pipeline that Beam's DataflowRunner has staged."""
+        body, project, region = call.body, call.params["projectId"], call.params["location"]
+        name, request_id = body.get("name", ""), body.get("clientRequestId", "")
+        names.check_dataflow_name(name)
+        names.check_labels(body.get("labels", {}), "job.labels")
+        if body.get("type") == "JOB_TYPE_STREAMING" or call.params.get("replaceJobId"):
+            raise ApiError(
+                501, "UNIMPLEMENTED", f"job {name!r}: the local cloud runs batch jobs only, and updates none."
+            )
+        image, argv = templates.submitted(body, project, region)
+        if request_id:
+            for job in self._book.newest(f"projects/{project}/locations/{region}"):
+                if job.resource.get("clientRequestId") == request_id:
+                    return _view(job)
+        active = self._active(project, region, name)
+        if active is not None and not request_id:
+            raise _already_active(name)
+        if active is not None:
+            return _view(active)
+        resource = {"image": image, "clientRequestId": request_id}
+        return _view(self._create(_CREATE, (project, region, name), resource, body.get("labels", {}), argv))
 
     async def get(self, call: Call) -> dict[str, Any]:
         """jobs.get."""
@@ -127,44 +159,46 @@ class Dataflow:
         ]
         return {"jobMessages": shown} if shown else {}
 
-    def _create(self, project: str, region: str, launch: Mapping[str, Any], image_uri: str) -> Job:
-        now = self._clock()
+    def _create(
+        self,
+        method_id: str,
+        place: tuple[str, str, str],
+        resource: dict[str, Any],
+        labels: dict[str, str],
+        arguments: list[str],
+    ) -> Job:
+        now, image_uri = self._clock(), resource["image"]
         job_id = names.dataflow_job_id(now)
         run_id = f"dataflow-{job_id}"
         image = self._images.find(image_uri)
         job = Job(
             kind="dataflow",
-            project=project,
-            location=region,
+            project=place[0],
+            location=place[1],
             job_id=job_id,
-            name=launch["jobName"],
+            name=place[2],
             state="",
             create_us=now,
             update_us=now,
             run_id=run_id,
-            resource={"image": image_uri, "parameters": launch.get("parameters", {})},
-            labels=launch["environment"].get("additionalUserLabels", {}),
+            resource=resource,
+            labels=labels,
         )
         run = Run(
             run_id=run_id,
             owner=job.key,
-            argv=image.argv(args=templates.arguments(launch, project, region)) if image else [],
+            argv=image.argv(args=arguments) if image else [],
             env=self._surroundings.environment(image.env if image else {}),
             directory=image.directory if image else "",
             log=str(self._surroundings.log_path(run_id)),
             submitted_us=now,
             refusal="" if image else self._images.refusal(image_uri),
         )
-        return self._book.create(job, run, _LAUNCH)
+        return self._book.create(job, run, method_id)
 
-    def _refuse_active(self, project: str, region: str, name: str) -> None:
-        for job in self._book.newest(f"projects/{project}/locations/{region}", lambda d: bool(d["name"] == name)):
-            if job.is_active:
-                text = (
-                    f"{_hash()}: There is already an active job named {name}. If you want to submit a second job, "
-                    "try again by setting a different name."
-                )
-                raise ApiError(409, "ALREADY_EXISTS", text, "alreadyExists")
+    def _active(self, project: str, region: str, name: str) -> Job | None:
+        jobs = self._book.newest(f"projects/{project}/locations/{region}", lambda d: bool(d["name"] == name))
+        return next((job for job in jobs if job.is_active), None)
 
     def _find(self, call: Call) -> Job:
         job_id = call.params["jobId"]
@@ -176,6 +210,14 @@ class Dataflow:
             )
             raise ApiError(404, "NOT_FOUND", text, "notFound")
         return job
+
+
+def _already_active(name: str) -> ApiError:
+    text = (
+        f"{_hash()}: There is already an active job named {name}. If you want to submit a second job, try again by "
+        "setting a different name."
+    )
+    return ApiError(409, "ALREADY_EXISTS", text, "alreadyExists")
 
 
 def _parent(call: Call) -> str:
@@ -209,6 +251,8 @@ def _view(job: Job) -> dict[str, Any]:
     }
     if job.labels:
         view["labels"] = job.labels
+    if job.resource.get("clientRequestId"):
+        view["clientRequestId"] = job.resource["clientRequestId"]
     return view
 
 

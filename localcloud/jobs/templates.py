@@ -1,4 +1,4 @@
-"""Flex templates: read a ContainerSpec, check the parameters against its metadata, and make the command line."""
+"""What a Dataflow job runs: from a flex template's ContainerSpec and parameters, or from a job that Beam submitted."""
 
 import json
 import re
@@ -61,6 +61,28 @@ def arguments(launch: Mapping[str, Any], project: str, region: str) -> list[str]
     if environment.get("tempLocation"):
         argv.append(f"--temp_location={environment['tempLocation']}")
     return argv
+
+
+def submitted(job: Mapping[str, Any], project: str, region: str) -> tuple[str, list[str]]:
+    """The SDK harness image of a job that Beam submitted, and the arguments that lead it to the staged pipeline."""
+    environment = job.get("environment", {})
+    options = environment.get("sdkPipelineOptions", {}).get("options", {})
+    url = options.get("pipelineUrl")
+    if not isinstance(url, str) or not url.startswith("gs://"):
+        raise invalid(
+            f"job.environment.sdk_pipeline_options.options.pipelineUrl is {url!r}; the local cloud runs pipelines that the "
+            "portable runner staged (gs://…/pipeline.pb)."
+        )
+    pools = environment.get("workerPools", [])
+    harnesses = [harness for pool in pools for harness in pool.get("sdkHarnessContainerImages", [])]
+    image = next((harness["containerImage"] for harness in harnesses if harness.get("containerImage")), "")
+    if not image:
+        raise invalid("job.environment.worker_pools names no sdk_harness_container_images; nothing says what to run.")
+    argv = [f"--pipeline_url={url}", f"--project={project}", f"--region={region}", f"--job_name={job['name']}"]
+    if environment.get("tempStoragePrefix"):
+        argv.append(f"--temp_location=gs://{environment['tempStoragePrefix'].partition('/')[2]}")
+    check_text(argv, "job")
+    return image, argv
 
 
 async def _read_spec(path: str, objects: Objects, discovery: Discovery) -> dict[str, Any]:
