@@ -14,6 +14,7 @@ between any two lines and another one carries on. The rules:
 
 import random
 from collections.abc import Callable, Collection, Sequence
+from datetime import datetime
 
 from workers.ending import Ends
 from workers.errors import Conflict
@@ -76,13 +77,21 @@ class Engine:
             entry = self._void(run_id)
         return Done(None) if entry is None else self._go_on(entry)
 
-    def observe(self, entry: Entry, status: JobStatus) -> Next:
+    def now(self) -> datetime:
+        """Return the time as the ledger writes it."""
+        return self._moves.clock()
+
+    def observe(self, entry: Entry, status: JobStatus, asked_at: datetime | None = None) -> Next:
         """Take note of a running job's state, and go on if it has ended.
+
+        Args:
+            asked_at: when the provider was asked; None = just now.
 
         Raises:
             TransientError: a service did not answer; observe again later.
         """
-        step = self._guarded(lambda e: self._watches.observed(e, status), entry)
+        asked_at = asked_at or self.now()
+        step = self._guarded(lambda e: self._watches.observed(e, status, asked_at), entry)
         return self._go_on(step) if isinstance(step, Entry) else step
 
     def stop_strays(self, known: Collection[str]) -> list[str]:
@@ -146,7 +155,7 @@ class Engine:
                 job = entry.record.job
                 assert job is not None  # set with this state, always
                 if job.kind == RESOURCE:
-                    return self._watches.observed(entry, JobStatus(JobState.SUCCEEDED, job.state))
+                    return self._watches.observed(entry, JobStatus(JobState.SUCCEEDED, job.state), self.now())
                 return Watch(entry, job)
             case State.FINISHED:
                 return self._ends.publish(entry)

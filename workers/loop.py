@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Protocol
 
 from workers import logs
@@ -214,6 +215,7 @@ class Loop:
         for run_id, watched in due.items():
             by_phase.setdefault(watched.watch.entry.record.phase, {})[run_id] = watched
         answers: dict[str, JobStatus] = {}
+        asked_at = self._engine.now()
         for phase, group in by_phase.items():
             jobs: list[JobRef] = [watched.watch.job for watched in group.values()]
             try:
@@ -223,9 +225,9 @@ class Loop:
                 self._log.warning("poll-unanswered", reason=str(fault), jobs=len(jobs))
             except Exception:  # noqa: BLE001 - the edge of a thread: logged, and tried again
                 self._log.exception("poll-failed", jobs=len(jobs))
-        self._inbox.put(lambda: self._asked(due, answers))
+        self._inbox.put(lambda: self._asked(due, answers, asked_at))
 
-    def _asked(self, due: dict[str, Watched], answers: dict[str, JobStatus]) -> None:
+    def _asked(self, due: dict[str, Watched], answers: dict[str, JobStatus], asked_at: datetime) -> None:
         self._polling = False
         now = self._monotonic()
         for run_id, watched in due.items():
@@ -233,11 +235,11 @@ class Loop:
             if status is None:
                 self._schedule.watch(run_id, watched.watch, now, watched)
             elif self._schedule.begin(run_id):
-                self._pool.submit(self._note, run_id, watched, status)
+                self._pool.submit(self._note, run_id, watched, status, asked_at)
 
-    def _note(self, run_id: str, watched: Watched, status: JobStatus) -> None:
+    def _note(self, run_id: str, watched: Watched, status: JobStatus, asked_at: datetime) -> None:
         """Tell the engine a job's state; one that still runs is asked for again, later than before."""
-        self._work(run_id, lambda: self._engine.observe(watched.watch.entry, status), watched)
+        self._work(run_id, lambda: self._engine.observe(watched.watch.entry, status, asked_at), watched)
 
     # -- chores ------------------------------------------------------------------------------------------------------
 

@@ -25,8 +25,8 @@ class Watches:
         self._ends = ends
         self._missing: dict[str, datetime] = {}  # job id -> since when its provider does not know it
 
-    def observed(self, entry: Entry, status: JobStatus) -> Entry | Next:
-        """Make the step that a job's state asks for."""
+    def observed(self, entry: Entry, status: JobStatus, asked_at: datetime) -> Entry | Next:
+        """Make the step that a job's state at `asked_at` asks for."""
         record = entry.record
         assert record.job is not None  # only running records are watched
         if status.state is not JobState.VANISHED:
@@ -36,7 +36,7 @@ class Watches:
                 return self._active(entry, record.job, status.state)
             case JobState.SUCCEEDED:
                 return self._succeeded(entry, record.job)
-            case JobState.VANISHED if self._may_be_late(record.job):
+            case JobState.VANISHED if self._may_be_late(record.job, asked_at):
                 return Watch(entry, record.job)
             case _:
                 return self._ended_without_result(entry, record.job, status)
@@ -81,11 +81,14 @@ class Watches:
     def _overdue_s(self, record: StageRecord) -> float:
         return (self._moves.clock() - record.since).total_seconds() - self._moves.deadline_s(record)
 
-    def _may_be_late(self, job: JobRef) -> bool:
-        """Tell whether a job that its provider does not know may still turn up: answers can lie behind."""
-        now = self._moves.clock()
-        first = self._missing.setdefault(job.id, now)
-        if now - first < timedelta(seconds=self._moves.policy.settle_s):
+    def _may_be_late(self, job: JobRef, asked_at: datetime) -> bool:
+        """Tell whether a job that its provider does not know may still turn up: answers can lie behind.
+
+        It is missing only when two answers say so that were asked for with the settle time in between; how late an
+        answer is looked at says nothing.
+        """
+        first = self._missing.setdefault(job.id, asked_at)
+        if asked_at - first < timedelta(seconds=self._moves.policy.settle_s):
             return True
         del self._missing[job.id]
         return False
