@@ -22,7 +22,8 @@ from tests.support.loop_thread import LoopThread
 def job(name: str, image: str = "r/sleep", **fields: Any) -> dict[str, Any]:
     harness = [{"containerImage": image}]
     options = {"options": {"pipelineUrl": "gs://b/staging/pipeline.pb"}}
-    environment = {"sdkPipelineOptions": options, "workerPools": [{"sdkHarnessContainerImages": harness}]}
+    pool = {"sdkHarnessContainerImages": harness, "workerHarnessContainerImage": "unused"}
+    environment = {"sdkPipelineOptions": options, "workerPools": [pool]}
     return {"name": name, "environment": environment, **fields}
 
 
