@@ -27,8 +27,9 @@ from apache_beam.options.pipeline_options import (
 )
 
 from beam import births, logs, sources
-from beam.dataset import DatasetSpec, Target, start_attempt
+from beam.dataset import Target, clear_own, start_attempt
 from beam.errors import BadFlag, PreprocessError, from_runner
+from beam.manifest import DatasetSpec
 from beam.preprocessing import PreprocessShards, PublishDataset, TemporaryWriters
 from beam.shards import Shard
 
@@ -116,8 +117,13 @@ def run(flags: Flags, options: PipelineOptions) -> Any:
     target = Target(flags.output, attempt=uuid.uuid4().hex)
     start_attempt(target)
     pipeline = build(shards, target, dataset_spec(flags), options)
-    result = pipeline.run()
-    result.wait_until_finish()
+    try:
+        result = pipeline.run()
+        result.wait_until_finish()
+    except Exception:
+        if options.view_as(StandardOptions).runner == LOCAL_RUNNER:  # elsewhere a worker may still be writing
+            clear_own(target)
+        raise
     return result
 
 

@@ -12,47 +12,27 @@ import contextlib
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
 
 from beam import rejects
-from beam.column_statistics import TableStatistics, add_counts
 from beam.errors import NoGoodRows, OutputError
 from beam.filesystem import Location, locate
+from beam.manifest import DatasetSpec, build
 from beam.shard_writer import ShardSummary, WrittenFile
+from beam.totals import Totals
 
-FORMAT = 1
 MANIFEST = "manifest.json"
 TEMPORARY = "_tmp"
+STARTED = "started"  # in an attempt's corner for as long as the directory is its own
 PARALLEL_FILES = 16  # moves and deletions at once: each is a round trip to Cloud Storage
 _FINAL_NAME = re.compile(r"(train|eval|rejects)-\d{5}-of-\d{5}\.(parquet|jsonl)")
 _SHOWN_REASONS = 3
-
-
-@dataclass(frozen=True)
-class DatasetSpec:
-    """What the manifest says of a dataset besides what was counted.
-
-    Attributes:
-        pipeline: the pipeline's name.
-        source: where the rows came from.
-        label: the column to predict.
-        columns: name, type and, where they have one, unit or vocabulary of each column.
-        limit: how many rows of the source were asked for; None: all.
-        run_id: the run that this job belongs to; empty outside of one.
-    """
-
-    pipeline: str
-    source: str
-    label: str
-    columns: Sequence[Mapping[str, Any]]
-    limit: int | None = None
-    run_id: str = ""
 
 
 @dataclass(frozen=True)
@@ -74,37 +54,13 @@ class Target:
 
 
 @dataclass(frozen=True)
-class Totals:
-    """All shards together; the summaries are in the order of the source."""
+class _RejectFile:
+    """A file of rejects by its final name: the shard's, with the rows before it, or nobody's and empty."""
 
-    summaries: tuple[ShardSummary, ...]
-    input_rows: int = 0
-    train_rows: int = 0
-    eval_rows: int = 0
-    rejects_by_reason: Mapping[str, int] = field(default_factory=dict)
-    statistics: TableStatistics = field(default_factory=TableStatistics)
-
-    @property
-    def reject_rows(self) -> int:
-        """How many rows were rejected."""
-        return sum(self.rejects_by_reason.values())
-
-
-def total(summaries: Iterable[ShardSummary]) -> Totals:
-    """Add shards up, in the order of the source whatever the order they come in: sums of floats depend on it."""
-    ordered = tuple(sorted(summaries, key=lambda summary: summary.index))
-    statistics = TableStatistics()
-    for summary in ordered:
-        statistics = statistics.merge(summary.statistics)
-    by_reason = add_counts(summary.rejects_by_reason for summary in ordered)
-    return Totals(
-        summaries=ordered,
-        input_rows=sum(summary.input_rows for summary in ordered),
-        train_rows=sum(summary.rows("train") for summary in ordered),
-        eval_rows=sum(summary.rows("eval") for summary in ordered),
-        rejects_by_reason=dict(sorted(by_reason.items())),
-        statistics=statistics,
-    )
+    name: str
+    summary: ShardSummary
+    rows_before: int
+    file: WrittenFile | None
 
 
 def start_attempt(target: Target) -> None:
@@ -115,7 +71,7 @@ def start_attempt(target: Target) -> None:
     """
     try:
         _delete_all(target.directory / TEMPORARY)
-        (target.temporary / "started").write_bytes(b"")  # better told now than after an hour of reading
+        (target.temporary / STARTED).write_bytes(b"")  # better told now than after an hour of reading
     except OSError as error:
         reason = str(error).splitlines()[0][:300]
         raise OutputError(
@@ -124,68 +80,61 @@ def start_attempt(target: Target) -> None:
 
 
 def publish(target: Target, spec: DatasetSpec, totals: Totals) -> dict[str, Any]:
-    """Give the files their final names and write the manifest; safe to repeat after a crash within.
+    """Give the files their final names and write the manifest; safe to repeat after a crash within, and afterwards.
 
     Returns:
         The manifest.
 
     Raises:
         NoGoodRows: there is nothing to train on; the rejects are published all the same, to be looked at.
-        OutputError: a file of this attempt is gone.
+        OutputError: another attempt has taken the directory over; it is left as it is.
     """
     directory = target.directory
-    (directory / MANIFEST).delete_if_there()
-    reject_files = _publish_rejects(target, totals)
+    rejected = _number_rejects(totals)
     moves = _final_names(totals, "train") + _final_names(totals, "eval") if totals.train_rows else []
+    manifest = build(spec, totals, moves, [piece.name for piece in rejected])
+    if (target.temporary / STARTED).size_bytes() is None:
+        return _already_published(target, manifest)
+    (directory / MANIFEST).delete_if_there()
+    for piece in rejected:
+        (directory / piece.name).write_bytes(_render(target, piece))
     with ThreadPoolExecutor(max_workers=PARALLEL_FILES) as pool:
         list(pool.map(lambda move: _move(target, *move), moves))
-    kept = {*reject_files, *(name for _, name in moves)}
-    stale = [name for name in directory.list_files(recursive=False) if _FINAL_NAME.fullmatch(name) and name not in kept]
-    _delete(directory, stale)
+    kept = {*(piece.name for piece in rejected), *(name for _, name in moves)}
+    _delete(directory, [name for name in directory.list_files(recursive=False) if _is_stale(name, kept)])
     if not totals.train_rows:
-        _clear_own(target)
-        raise NoGoodRows(_nothing_to_train_on(target, spec, totals, reject_files))
-    manifest = _manifest(spec, totals, moves, reject_files)
-    _write_manifest(directory, json.dumps(manifest, indent=2, allow_nan=False).encode() + b"\n")
-    _clear_own(target)
+        raise NoGoodRows(_nothing_to_train_on(target, spec, totals, rejected[0].name))
+    _write_manifest(directory, _as_bytes(manifest))
+    clear_own(target)
     return manifest
 
 
-def digest(sha256_by_name: Mapping[str, str]) -> str:
-    """Return the digest of the data files: that of the lines that `sha256sum` prints for them, sorted by name.
-
-    So it is found from the files' own digests, in whatever order and on however many machines those are computed;
-    `sha256sum eval-*.parquet train-*.parquet | sha256sum` in the directory gives the same.
-    """
-    lines = "".join(f"{sha256}  {name}\n" for name, sha256 in sorted(sha256_by_name.items()))
-    return f"sha256:{hashlib.sha256(lines.encode()).hexdigest()}"
+def clear_own(target: Target) -> None:
+    """Clear up after this attempt only: a newer one may have begun."""
+    _delete_all(target.temporary)
+    if target.directory.is_local:
+        with contextlib.suppress(OSError):  # not empty: that newer attempt's
+            Path(target.temporary.path).parent.rmdir()
 
 
-def _manifest(
-    spec: DatasetSpec, totals: Totals, moves: list[tuple[WrittenFile, str]], reject_files: list[str]
-) -> dict[str, Any]:
-    names = {kind: [name for _, name in moves if name.startswith(kind)] for kind in ("train", "eval")}
-    sha256_by_name = {name: file.sha256 for file, name in moves}
-    return {
-        "format": FORMAT,
-        "pipeline": spec.pipeline,
-        "run_id": spec.run_id,
-        "source": spec.source,
-        "limit": spec.limit,
-        "input_rows": totals.input_rows,
-        "label": spec.label,
-        "columns": [dict(column) for column in spec.columns],
-        "train": {"files": names["train"], "rows": totals.train_rows},
-        "eval": {"files": names["eval"], "rows": totals.eval_rows},
-        "rejects": {
-            "total": totals.reject_rows,
-            "by_reason": dict(totals.rejects_by_reason),
-            "files": reject_files,
-        },
-        "statistics": totals.statistics.as_dict(),
-        "files": {name: {"rows": file.rows, "bytes": file.size_bytes, "sha256": file.sha256} for file, name in moves},
-        "digest": digest(sha256_by_name),
-    }
+def _already_published(target: Target, manifest: dict[str, Any]) -> dict[str, Any]:
+    """A runner may repeat the last step after it has succeeded: then the manifest is there, and is this one."""
+    place = target.directory / MANIFEST
+    if place.size_bytes() is not None and place.read_bytes() == _as_bytes(manifest):
+        return manifest
+    raise OutputError(_taken_over(target, target.temporary / STARTED))
+
+
+def _taken_over(target: Target, gone: Location) -> str:
+    return f"{gone.uri!r} is gone: another job writes to {target.uri!r} too; give each job an output of its own"
+
+
+def _as_bytes(manifest: dict[str, Any]) -> bytes:
+    return json.dumps(manifest, indent=2, allow_nan=False).encode() + b"\n"
+
+
+def _is_stale(name: str, kept: set[str]) -> bool:
+    return _FINAL_NAME.fullmatch(name) is not None and name not in kept
 
 
 def _final_names(totals: Totals, kind: str) -> list[tuple[WrittenFile, str]]:
@@ -198,43 +147,39 @@ def _move(target: Target, file: WrittenFile, name: str) -> None:
     if temporary.size_bytes() is not None:
         final.filesystem.move(temporary.path, final.path)
     elif final.size_bytes() != file.size_bytes or hashlib.sha256(final.read_bytes()).hexdigest() != file.sha256:
-        raise OutputError(
-            f"{temporary.uri!r} is gone: another job writes to {target.uri!r} too; give each job an output of its own"
-        )
+        raise OutputError(_taken_over(target, temporary))
 
 
-def _publish_rejects(target: Target, totals: Totals) -> list[str]:
-    """Render the rejects as JSON lines with their final row numbers; one file at least, so that none is an answer too."""
-    pieces: list[tuple[ShardSummary, int, WrittenFile | None]] = []
+def _number_rejects(totals: Totals) -> list[_RejectFile]:
+    """Name the files of rejects and count the rows before each; one file at least, so that none is an answer too."""
+    found: list[tuple[ShardSummary, int, WrittenFile | None]] = []
     rows_before: dict[str, int] = {}
     for summary in totals.summaries:
         known = summary.rows_before
         first = rows_before.get(summary.place, 0) if known is None else known
         rows_before[summary.place] = first + summary.input_rows
-        pieces += [(summary, first, file) for file in summary.files.get("rejects", ())]
-    names = [f"rejects-{number:05d}-of-{max(1, len(pieces)):05d}.jsonl" for number in range(max(1, len(pieces)))]
-    if not pieces:
-        (target.directory / names[0]).write_bytes(b"")
-    for name, (summary, first, file) in zip(names, pieces, strict=False):
-        (target.directory / name).write_bytes(_render(target, summary, first, file))
-    return names
+        found += [(summary, first, file) for file in summary.files.get("rejects", ())]
+    found = found or [(ShardSummary(0, "", None, 0), 0, None)]
+    return [
+        _RejectFile(f"rejects-{number:05d}-of-{len(found):05d}.jsonl", summary, first, file)
+        for number, (summary, first, file) in enumerate(found)
+    ]
 
 
-def _render(target: Target, summary: ShardSummary, rows_before: int, file: WrittenFile | None) -> bytes:
-    if file is None:
+def _render(target: Target, piece: _RejectFile) -> bytes:
+    if piece.file is None:
         return b""
-    place = target.temporary / file.name
+    place = target.temporary / piece.file.name
     try:
         with place.filesystem.open_input_file(place.path) as stream:
             table = pq.read_table(stream)
     except FileNotFoundError as error:
-        raise OutputError(
-            f"{place.uri!r} is gone: another job writes to {target.uri!r} too; give each job an output of its own"
-        ) from error
-    return rejects.render(table, place=summary.place, rows_before=rows_before, header_lines=summary.header_lines)
+        raise OutputError(_taken_over(target, place)) from error
+    shard = piece.summary
+    return rejects.render(table, place=shard.place, rows_before=piece.rows_before, header_lines=shard.header_lines)
 
 
-def _nothing_to_train_on(target: Target, spec: DatasetSpec, totals: Totals, reject_files: list[str]) -> str:
+def _nothing_to_train_on(target: Target, spec: DatasetSpec, totals: Totals, reject_file: str) -> str:
     if totals.eval_rows:
         return (
             f"source {spec.source!r}: all {totals.eval_rows} good rows fall into the evaluation split, none into training; "
@@ -242,7 +187,7 @@ def _nothing_to_train_on(target: Target, spec: DatasetSpec, totals: Totals, reje
         )
     most = sorted(totals.rejects_by_reason.items(), key=lambda pair: (-pair[1], pair[0]))[:_SHOWN_REASONS]
     reasons = ", ".join(f"{reason}: {count}" for reason, count in most)
-    where = (target.directory / reject_files[0]).uri
+    where = (target.directory / reject_file).uri
     return f"source {spec.source!r}: all {totals.input_rows} rows were rejected ({reasons}); see {where} and mend the source"
 
 
@@ -253,14 +198,6 @@ def _write_manifest(directory: Location, data: bytes) -> None:
     temporary = directory / TEMPORARY / MANIFEST
     temporary.write_bytes(data)
     directory.filesystem.move(temporary.path, (directory / MANIFEST).path)
-
-
-def _clear_own(target: Target) -> None:
-    """Clear up after this attempt only: a newer one may have begun."""
-    _delete_all(target.temporary)
-    if target.directory.is_local:
-        with contextlib.suppress(OSError):  # not empty: that newer attempt's
-            Path(target.temporary.path).parent.rmdir()
 
 
 def _delete_all(directory: Location) -> None:

@@ -10,7 +10,7 @@ preparing is a function of columns, and writing is passed in.
 # Beam is typed in part only.
 # mypy: disable-error-code="no-untyped-call"
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import Any, Protocol
 
 import apache_beam as beam
@@ -22,10 +22,12 @@ from apache_beam.pvalue import PCollection
 from apache_beam.transforms.window import GlobalWindows
 from apache_beam.utils.windowed_value import WindowedValue
 
-from beam.dataset import DatasetSpec, Target, Totals, publish, total
+from beam.dataset import Target, publish
 from beam.errors import SourceError
+from beam.manifest import DatasetSpec
 from beam.shard_writer import ShardSummary, ShardWriter
 from beam.shards import Batch, Shard
+from beam.totals import Totals, total
 
 NAMESPACE = "preprocess"
 
@@ -85,15 +87,20 @@ class ProcessShard(beam.DoFn):
     def finish_bundle(self) -> Iterator[WindowedValue]:
         """Yield the summaries of the shards that threads worked on."""
         pending, self._pending = self._pending, []
-        for future in pending:
-            summary = future.result()
-            _count(summary)
-            yield GlobalWindows.windowed_value(summary)
+        try:
+            for future in pending:
+                summary = future.result()
+                _count(summary)
+                yield GlobalWindows.windowed_value(summary)
+        finally:  # once a shard has failed, the others are of no use, and must not write behind our back
+            for future in pending:
+                future.cancel()
+            wait(pending)
 
     def teardown(self) -> None:
-        """End the threads; shards that nobody waits for any more are given up."""
+        """End the threads."""
         if self._pool is not None:
-            self._pool.shutdown(cancel_futures=True)
+            self._pool.shutdown()
 
     def _summarise(self, element: tuple[int, Shard]) -> ShardSummary:
         index, shard = element

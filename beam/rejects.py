@@ -23,6 +23,7 @@ SCHEMA = pa.schema(
     ]
 )
 VALUE_CHARACTERS = 200  # a reject shows what was there; it does not carry a file that lost its line ends
+RENDERED_ROWS = 256 * 1024  # at once: text takes many times the room of columns
 NOTHING = SCHEMA.empty_table()
 
 
@@ -64,6 +65,11 @@ def render(rejects: pa.Table, *, place: str, rows_before: int, header_lines: int
     Returns:
         One JSON object a line: source, row (from 1), line (text files only), field, value, reason, rule.
     """
+    batches = rejects.to_batches(max_chunksize=RENDERED_ROWS)
+    return b"".join(_text_of(_lines(batch, place, rows_before, header_lines)) for batch in batches)
+
+
+def _lines(rejects: pa.RecordBatch, place: str, rows_before: int, header_lines: int) -> pa.StringArray:
     row = pc.add(rejects["row"], rows_before + 1)
     line = [', "line": ', pc.add(row, header_lines).cast(pa.string())] if header_lines else []
     pieces = [
@@ -80,12 +86,18 @@ def render(rejects: pa.Table, *, place: str, rows_before: int, header_lines: int
         _as_json(rejects["rule"]),
         "}\n",
     ]
-    lines = pc.binary_join_element_wise(*pieces, "")
-    return "".join(lines.to_pylist()).encode("utf-8")
+    return pc.binary_join_element_wise(*pieces, "")
 
 
-def _as_json(column: pa.ChunkedArray) -> pa.ChunkedArray:
+def _text_of(lines: pa.StringArray) -> bytes:
+    """Return all lines one after the other, which is how Arrow keeps them."""
+    _, offsets, data = lines.buffers()
+    bounds = np.frombuffer(offsets, np.int32)[lines.offset : lines.offset + len(lines) + 1]
+    return bytes(data[int(bounds[0]) : int(bounds[-1])])
+
+
+def _as_json(column: pa.StringArray) -> pa.StringArray:
     """Encode a column of strings as JSON strings: each distinct one once."""
-    encoded = column.combine_chunks().dictionary_encode()
+    encoded = column.dictionary_encode()
     literals = pa.array([json.dumps(value) for value in encoded.dictionary.to_pylist()], pa.string())
     return pc.coalesce(literals.take(encoded.indices), "null")

@@ -105,4 +105,5 @@ def test_what_cannot_work_ends_with_what_to_mend(
     assert done.exit_code != 0
     assert done.last["error"] == kind
     assert message in done.last["message"]
-    assert not (tmp_path / "dataset" / "manifest.json").exists()
+    left = sorted(path.name for path in (tmp_path / "dataset").glob("*"))
+    assert left == (["rejects-00000-of-00001.jsonl"] if kind == "NoGoodRows" else [])

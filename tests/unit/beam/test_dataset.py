@@ -12,10 +12,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from beam import births, dataset, rejects, shard_writer
-from beam.dataset import DatasetSpec, Target, publish, start_attempt, total
+from beam.dataset import Target, publish, start_attempt
 from beam.errors import NoGoodRows, OutputError
 from beam.filesystem import Location
+from beam.manifest import DatasetSpec
 from beam.shard_writer import ShardSummary, ShardWriter
+from beam.totals import total
 
 SPEC = DatasetSpec("babyweight", "births.csv", "weight_pounds", [{"name": "weight_pounds", "type": "float32"}])
 
@@ -207,12 +209,32 @@ def test_an_old_manifest_goes_before_its_files_change(target: Target, monkeypatc
     assert (again.directory / "manifest.json").size_bytes() is None
 
 
-def test_an_attempt_that_was_overtaken_fails(target: Target) -> None:
-    """A job that slept while another began finds its files gone, and does not mix its own into the other's."""
+def test_an_attempt_that_was_overtaken_fails_and_leaves_the_other_in_peace(target: Target) -> None:
+    """A job that slept while another began and ended finds its files gone, and touches nothing of the other's."""
     totals = total(two_shards(target))
-    start_attempt(Target(target.uri, "two"))
+    newer = Target(target.uri, "two")
+    start_attempt(newer)
+    manifest = publish(newer, SPEC, total([write(newer, 0, train=rows(9))]))
     with pytest.raises(OutputError, match="is gone: another job writes to"):
         publish(target, SPEC, totals)
+    assert json.loads((target.directory / "manifest.json").read_bytes()) == manifest
+
+
+def test_publishing_twice_is_publishing_once(target: Target) -> None:
+    """A runner may repeat its last step after it has succeeded: the answer is the same, and nothing is lost."""
+    totals = total(two_shards(target))
+    manifest = publish(target, SPEC, totals)
+    before = {name: (target.directory / name).read_bytes() for name in files(target)}
+    assert publish(target, SPEC, totals) == manifest
+    assert {name: (target.directory / name).read_bytes() for name in files(target)} == before
+
+
+def test_a_repeated_failure_says_the_same(target: Target) -> None:
+    """A runner tries four times: the last error still is the one that says why."""
+    totals = total([write(target, 0, bad=rejected(0, 1), input_rows=2)])
+    for _ in range(2):
+        with pytest.raises(NoGoodRows, match="all 2 rows were rejected"):
+            publish(target, SPEC, totals)
 
 
 def test_nothing_but_rejects_is_an_error_that_shows_them(target: Target) -> None:
@@ -222,7 +244,7 @@ def test_nothing_but_rejects_is_an_error_that_shows_them(target: Target) -> None
         NoGoodRows, match=r"all 2 rows were rejected \(a is odd: 2\); see .*rejects-00000-of-00001\.jsonl"
     ):
         publish(target, SPEC, totals)
-    assert files(target) == ["rejects-00000-of-00001.jsonl"]
+    assert target.directory.list_files(recursive=False) == ["rejects-00000-of-00001.jsonl"]
 
 
 def test_good_rows_of_the_evaluation_split_alone_are_an_error(target: Target) -> None:

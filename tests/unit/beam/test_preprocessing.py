@@ -15,10 +15,12 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.testing.util import assert_that, equal_to
 
 from beam import babyweight, births, rejects, sources
-from beam.dataset import DatasetSpec, Target, Totals, start_attempt
+from beam.dataset import Target, start_attempt
 from beam.errors import NoGoodRows, SourceError, from_runner
-from beam.preprocessing import PreprocessShards, TemporaryWriters
+from beam.manifest import DatasetSpec
+from beam.preprocessing import PreprocessShards, ProcessShard, TemporaryWriters
 from beam.shards import Batch, Shard
+from beam.totals import Totals
 
 SPEC = DatasetSpec("babyweight", "literal", births.LABEL, [])
 OPTIONS = ["--runner=FnApiRunner"]
@@ -150,6 +152,28 @@ def test_rows_are_counted_as_beam_counters(tmp_path: Path) -> None:
         "rejected_row_is_empty": 1,
         "rejected_month_is_out_of_range": 1,
     }
+
+
+class MissingShard(LiteralShard):
+    """A shard whose file is gone."""
+
+    def batches(self) -> Iterator[Batch]:
+        raise FileNotFoundError("births.csv")
+        yield
+
+
+def test_once_a_shard_has_failed_nothing_goes_on_behind(tmp_path: Path) -> None:
+    """The error is raised when the other threads have ended: none writes into a directory that is being cleared."""
+    writers = TemporaryWriters(Target(str(tmp_path), "one"))
+    step = ProcessShard(births.prepare, writers, threads=2)
+    step.setup()
+    for index, shard in enumerate([MissingShard(((6, 7.5),)), *SHARDS * 10]):
+        assert list(step.process((index, shard))) == []
+    futures = list(step._pending)
+    with pytest.raises(SourceError, match=r"'literal\.csv' cannot be read"):
+        list(step.finish_bundle())
+    assert all(future.done() for future in futures)
+    step.teardown()
 
 
 def test_a_file_with_damaged_rows_is_named(tmp_path: Path) -> None:
