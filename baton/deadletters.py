@@ -44,13 +44,13 @@ def peek(subscriber: Any, project: str) -> list[DeadLetter]:
 def _dead_letter(message_id: str, attributes: Mapping[str, str]) -> DeadLetter:
     return DeadLetter(
         message_id=message_id,
-        run_id=_run_of(attributes),
+        run_id=run_of(attributes),
         reason=attributes.get("baton-dead-letter-reason", "no worker could take it within the delivery attempts"),
         topic=attributes.get("baton-dead-letter-topic", ""),
     )
 
 
-def _run_of(attributes: Mapping[str, str]) -> str:
+def run_of(attributes: Mapping[str, str]) -> str:
     if "ce-subject" in attributes:
         return attributes["ce-subject"]
     if not is_notification(attributes):

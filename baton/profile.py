@@ -161,9 +161,9 @@ def load_profile(environment: Mapping[str, str] = os.environ, start: Path | None
     """
     start = Path.cwd() if start is None else start
     home = find_home(environment, start)
-    if environment.get("PUBSUB_EMULATOR_HOST") or environment.get("GOOGLE_CLOUD_PROJECT"):
-        return Profile(variables=dict(environment), home=home, source="the environment")
     path = home / ENDPOINTS
+    if environment.get("PUBSUB_EMULATOR_HOST") or environment.get("GOOGLE_CLOUD_PROJECT"):
+        return Profile(variables=dict(environment), home=home, source=_environment_source(environment, path))
     if not path.is_file():
         raise ProfileError(
             f"no cloud is set: GOOGLE_CLOUD_PROJECT is unset and {path} is not there",
@@ -244,6 +244,13 @@ def is_listening(address: str, timeout_s: float = _KNOCK_S) -> bool:
             return True
     except OSError:
         return False
+
+
+def _environment_source(environment: Mapping[str, str], path: Path) -> str:
+    """Say why a local cloud that is there is left alone: nobody expects a variable set weeks ago to do that."""
+    if environment.get("PUBSUB_EMULATOR_HOST") or not path.is_file():
+        return "the environment"
+    return f"the environment (GOOGLE_CLOUD_PROJECT is set, so the local cloud of {path} is left alone; unset it to use that)"
 
 
 def _with_loopback(value: str) -> str:

@@ -39,6 +39,8 @@ def live_view(titled: Sequence[tuple[str, Snapshot]], now: datetime) -> Renderab
 def changes(before: Snapshot | None, after: Snapshot) -> Iterable[str]:
     """Yield one line for each thing that a person would want to hear of since the last look."""
     run = after.run
+    if before is None and run.state is RunState.WAITING:
+        yield f"{run.id}: waiting for a worker to claim it"
     for stage in run.stages:
         old = before.run.stage(stage.name) if before is not None else None
         line = _stage_words(stage, after.of(stage.name))

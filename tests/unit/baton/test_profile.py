@@ -57,6 +57,8 @@ def test_the_environment_is_never_mixed_with_local_endpoints(tmp_path: Path, nam
     local_cloud(tmp_path)
     profile = load_profile({name: "mine"}, tmp_path)
     assert not profile.is_local
+    assert profile.source.startswith("the environment")
+    assert ("unset it" in profile.source) is (name == "GOOGLE_CLOUD_PROJECT"), "a local cloud left alone is said"
     assert profile.get("STORAGE_EMULATOR_HOST") == ""
     assert dict(profile.variables) == {name: "mine"}
 

@@ -67,3 +67,10 @@ def test_the_end_of_a_run_is_a_line_of_its_own() -> None:
     before = snapshot(TRAINING, Progress(0.2, "JOB_STATE_RUNNING"))
     after = snapshot(FAILED, Progress(), RunState.FAILED)
     assert list(changes(before, after)) == ["run-1 train: failed (job-failed) attempt 2", "run-1: failed"]
+
+
+def test_a_run_that_nobody_has_claimed_says_so() -> None:
+    """Silence would look like a hang."""
+    waiting = Snapshot(Run("run-1", "", RunState.WAITING, (StageView("preprocess"),)), {})
+    assert list(changes(None, waiting)) == ["run-1: waiting for a worker to claim it"]
+    assert list(changes(waiting, waiting)) == []
