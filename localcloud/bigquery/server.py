@@ -22,9 +22,10 @@ from localcloud.bigquery.storage_read import StorageReadServer
 from localcloud.bigquery.streaming import StreamingHandlers
 from localcloud.bigquery.tables import TableHandlers
 from localcloud.bigquery.uploads import Uploads
+from localcloud.discovery import Discovery
 from localcloud.faults import Faults
 from localcloud.http import HttpServer
-from localcloud.rest import RestApi, combine
+from localcloud.rest import Handler, RestApi, combine
 
 
 class BigQueryServer:
@@ -53,25 +54,16 @@ class BigQueryServer:
             clock: seconds since 1970.
         """
         root = Path(data_dir)
-        endpoint = os.environ.get("STORAGE_EMULATOR_HOST", "") if storage_endpoint is None else storage_endpoint
-        if endpoint and "://" not in endpoint:
-            endpoint = f"http://{endpoint}"
         sizes = Sizes()
         discovery = BigQueryDiscovery.load("bigquery", "v2")
         self._engine = Engine(root)
         self._threads = Threads()
         self._uploads = Uploads(self._engine.incoming)
-        self._jobs = JobService(self._engine, Storage(endpoint), sizes, clock)
+        self._jobs = JobService(self._engine, Storage(_endpoint(storage_endpoint)), sizes, clock)
         self._sessions = Sessions(self._engine, root / "sessions", clock)
-        handlers = {
-            **ProjectHandlers(self._engine, self._threads).table(),
-            **DatasetHandlers(self._engine, self._jobs, self._threads).table(),
-            **TableHandlers(self._engine, self._jobs, sizes, discovery, self._threads).table(),
-            **StreamingHandlers(self._engine, self._jobs, self._threads).table(),
-            **JobHandlers(self._jobs, self._uploads, discovery, self._threads).table(),
-            **ResultHandlers(self._jobs, discovery, self._threads).table(),
-        }
+        handlers = self._handlers(discovery, sizes)
         faults = Faults() if faults is None else faults
+        self._methods = tuple(handlers)
         app = combine(RestApi(discovery, handlers, faults), faults=faults)
         self._http = HttpServer(app, host=host, port=port)
         self._read = StorageReadServer(self._sessions, host=host, port=grpc_port)
@@ -81,6 +73,10 @@ class BigQueryServer:
     def storage_port(self) -> int:
         """The gRPC port, under the name by which the whole local cloud asks for it."""
         return self.grpc_port
+
+    def methods(self) -> tuple[str, ...]:
+        """The discovery ids of the REST methods that are offered."""
+        return self._methods
 
     async def start(self) -> int:
         """Bind both ports, take up jobs that a former process left; the REST port."""
@@ -98,6 +94,16 @@ class BigQueryServer:
         await self._read.stop(grace_s)
         await asyncio.to_thread(self._close, grace_s)
 
+    def _handlers(self, discovery: Discovery, sizes: Sizes) -> dict[str, Handler]:
+        return {
+            **ProjectHandlers(self._engine, self._threads).table(),
+            **DatasetHandlers(self._engine, self._jobs, self._threads).table(),
+            **TableHandlers(self._engine, self._jobs, sizes, discovery, self._threads).table(),
+            **StreamingHandlers(self._engine, self._jobs, self._threads).table(),
+            **JobHandlers(self._jobs, self._uploads, discovery, self._threads).table(),
+            **ResultHandlers(self._jobs, discovery, self._threads).table(),
+        }
+
     def _load(self) -> None:
         self._sessions.sweep()
         # A start with nothing to finish does not open the database.
@@ -109,3 +115,9 @@ class BigQueryServer:
         self._threads.close()
         self._sessions.close()
         self._engine.close()
+
+
+def _endpoint(given: str | None) -> str:
+    """Where gs:// is, as a URL; empty when nobody says."""
+    found = os.environ.get("STORAGE_EMULATOR_HOST", "") if given is None else given
+    return f"http://{found}" if found and "://" not in found else found

@@ -65,6 +65,7 @@ def run(engine: Engine, sql: str) -> list[tuple[Any, ...]]:
         ("SPLIT('a,b')", ["a", "b"]),
         ("TO_HEX(MD5('a'))", "0cc175b9c0f1b6a831c399e269772661"),
         ("CAST('né' AS BYTES)", "né".encode()),
+        ("TO_HEX(SHA1('a'))", "86f7e437faa5a7fce15d1ddcb9eaeaea377667b8"),
         ("SESSION_USER()", "local@localhost"),
         # Dates and times: DATE stays DATE, TIMESTAMP stays TIMESTAMP, weeks begin on Sunday, differences are truncated.
         ("DATE_ADD(DATE '2024-01-31', INTERVAL 1 MONTH)", datetime.date(2024, 2, 29)),
