@@ -262,8 +262,8 @@ class Endpoints:
         except TimeoutError as error:
             raise ApiError(504, "DEADLINE_EXCEEDED", str(error)) from error
         return Response(
-            status=answer.status_code,
-            body=answer.content,
+            status=answer.status,
+            body=answer.body,
             content_type=answer.headers.get("content-type", "application/octet-stream"),
         )
 

@@ -11,14 +11,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import httpx
-
 from localcloud.jobs.job_book import KEPT_US, log_tail
 from localcloud.jobs.logs import LogFile
 from localcloud.jobs.names import Clock, new_number
 from localcloud.jobs.records import Outcome, Run
 from localcloud.jobs.store import Store
 from localcloud.jobs.supervisor import Supervisor
+from localcloud.jobs.upstream import Answer, Upstream, UpstreamError
 
 KIND = "server"
 SERVER_LOG = "server_log"  # outlives the server: what it said is asked for when it is gone
@@ -52,7 +51,7 @@ class _Server:
     key: str
     spec: Mapping[str, Any]
     run_id: str
-    port: int = 0
+    upstream: Upstream | None = None
     failures: int = 0
     last_end: str = ""
     ready: asyncio.Event = field(default_factory=asyncio.Event)
@@ -68,9 +67,6 @@ class Fleet:
         self._supervisor = supervisor
         self._clock = clock
         self._servers: dict[str, _Server] = {}
-        # No limit on connections: the model server decides how many requests it takes at once.
-        limits = httpx.Limits(max_connections=None, max_keepalive_connections=64)
-        self._client = httpx.AsyncClient(trust_env=False, limits=limits, timeout=_PREDICT_TIMEOUT_S)
         supervisor.listen(RUN_KIND, self)
 
     def recover(self) -> None:
@@ -88,7 +84,9 @@ class Fleet:
         for prober in probers:
             prober.cancel()
         await asyncio.gather(*probers, return_exceptions=True)
-        await self._client.aclose()
+        for server in self._servers.values():
+            if server.upstream is not None:
+                server.upstream.close()
 
     def ensure(self, key: str, spec: Mapping[str, Any]) -> None:
         """Start a server unless it is on record already.
@@ -137,7 +135,7 @@ class Fleet:
             tail = log_tail(Path(server.spec["log"]))
             raise NeverReady(f"It did not answer its health route within {timeout_s:g} s.\n{tail}") from error
 
-    async def ask(self, key: str, body: bytes, content_type: str) -> httpx.Response:
+    async def ask(self, key: str, body: bytes, content_type: str) -> Answer:
         """Send one request to a server's predict route.
 
         Raises:
@@ -145,15 +143,17 @@ class Fleet:
             TimeoutError: no answer in time.
         """
         server = self._servers.get(key)
-        if server is None or not server.ready.is_set():
+        if server is None or server.upstream is None or not server.ready.is_set():
             raise ServerUnavailable(f"The model server of {key} is not ready; it is being (re)started.")
-        url = f"http://127.0.0.1:{server.port}{server.spec['predictRoute']}"
+        route = server.spec["predictRoute"]
         try:
-            return await self._client.post(url, content=body, headers={"content-type": content_type})
-        except httpx.TimeoutException as error:
+            return await server.upstream.request(
+                "POST", route, body=body, content_type=content_type, timeout_s=_PREDICT_TIMEOUT_S
+            )
+        except TimeoutError as error:
             raise TimeoutError(f"The model server of {key} did not answer within {_PREDICT_TIMEOUT_S:g} s.") from error
-        except httpx.HTTPError as error:
-            raise ServerUnavailable(f"The model server of {key} cut the connection: {error!r}.") from error
+        except UpstreamError as error:
+            raise ServerUnavailable(f"The model server of {key} gave no answer: {error}.") from error
 
     # The listener's side
 
@@ -161,7 +161,9 @@ class Fleet:
         server = self._servers.get(run.owner)
         if server is None or server.run_id != run.run_id:
             return
-        server.port = run.port
+        if server.upstream is not None:
+            server.upstream.close()
+        server.upstream = Upstream("127.0.0.1", run.port)
         if server.prober is not None:
             server.prober.cancel()
         server.prober = asyncio.get_running_loop().create_task(self._probe(server), name=f"probe:{server.key}")
@@ -224,9 +226,9 @@ class Fleet:
             misses = 0 if await self._is_healthy(server) else misses + 1
 
     async def _is_healthy(self, server: _Server) -> bool:
-        url = f"http://127.0.0.1:{server.port}{server.spec['healthRoute']}"
+        assert server.upstream is not None
         try:
-            response = await self._client.get(url, timeout=_PROBE_TIMEOUT_S)
-        except httpx.HTTPError:
+            answer = await server.upstream.request("GET", server.spec["healthRoute"], timeout_s=_PROBE_TIMEOUT_S)
+        except (UpstreamError, TimeoutError):
             return False
-        return response.status_code == 200
+        return answer.status == 200

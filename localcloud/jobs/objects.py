@@ -3,11 +3,13 @@
 Plain JSON API calls to `STORAGE_EMULATOR_HOST`: the client library would block the event loop and costs 0.3 s to import.
 """
 
+import json
 import re
 from collections.abc import AsyncIterator
-from urllib.parse import quote
+from typing import Any
+from urllib.parse import quote, urlsplit
 
-import httpx
+from localcloud.jobs.upstream import Answer, Upstream, UpstreamError
 
 _URI = re.compile(r"gs://([a-z0-9][a-z0-9._-]{1,220}[a-z0-9])(?:/(.*))?", re.DOTALL)
 _TIMEOUT_S = 30.0
@@ -25,23 +27,21 @@ class Objects:
     """A client of one Cloud Storage address; without an address every call explains what to set."""
 
     def __init__(self, address: str) -> None:
-        if address and not address.startswith(("http://", "https://")):
-            address = "http://" + address
-        self._address = address.rstrip("/")
-        self._client: httpx.AsyncClient | None = None
+        parts = urlsplit(address if "://" in address else f"http://{address}")
+        self._address = address
+        self._upstream = Upstream(parts.hostname or "", parts.port or 80)
 
-    async def close(self) -> None:
+    def close(self) -> None:
         """Close pooled connections."""
-        if self._client is not None:
-            await self._client.aclose()
+        self._upstream.close()
 
     async def read(self, uri: str) -> bytes:
         """Return an object's bytes; raises ObjectsError."""
         bucket, name = split_uri(uri)
         if not name:
             raise ObjectsError(f"{uri!r} names a bucket, not an object; expected gs://bucket/object.")
-        response = await self._call("GET", f"/b/{bucket}/o/{quote(name, safe='')}", uri, params={"alt": "media"})
-        return response.content
+        answer = await self._call("GET", f"/b/{bucket}/o/{quote(name, safe='')}", uri, params={"alt": "media"})
+        return answer.body
 
     async def copy_directory(self, source: str, destination: str, project: str) -> int:
         """Copy every object below `source` to below `destination`, creating its bucket; returns how many.
@@ -59,7 +59,7 @@ class Objects:
             token = ""
             while True:
                 params = {"rewriteToken": token} if token else {}
-                answer = (await self._call("POST", path, source, params=params)).json()
+                answer: dict[str, Any] = json.loads((await self._call("POST", path, source, params=params)).body)
                 if answer.get("done"):
                     break
                 token = answer["rewriteToken"]
@@ -81,7 +81,7 @@ class Objects:
             params = {"prefix": prefix, "fields": "items(name),nextPageToken"}
             if token:
                 params["pageToken"] = token
-            page = (await self._call("GET", f"/b/{bucket}/o", uri, params=params)).json()
+            page: dict[str, Any] = json.loads((await self._call("GET", f"/b/{bucket}/o", uri, params=params)).body)
             for item in page.get("items", []):
                 yield item["name"]
             token = page.get("nextPageToken", "")
@@ -89,8 +89,8 @@ class Objects:
                 return
 
     async def _ensure_bucket(self, bucket: str, project: str) -> None:
-        params = {"project": project}
-        await self._call("POST", "/b", f"gs://{bucket}", params=params, json={"name": bucket}, tolerated=409)
+        body = json.dumps({"name": bucket}).encode()
+        await self._call("POST", "/b", f"gs://{bucket}", params={"project": project}, body=body, tolerated=409)
 
     async def _call(
         self,
@@ -99,24 +99,28 @@ class Objects:
         uri: str,
         *,
         params: dict[str, str] | None = None,
-        json: dict[str, str] | None = None,
+        body: bytes = b"",
         tolerated: int = 0,
-    ) -> httpx.Response:
+    ) -> Answer:
         if not self._address:
             raise ObjectsError(f"cannot reach {uri!r}: no Cloud Storage address; set STORAGE_EMULATOR_HOST.")
-        if self._client is None:
-            self._client = httpx.AsyncClient(trust_env=False, timeout=_TIMEOUT_S)
         try:
-            url = f"{self._address}/storage/v1{path}"
-            response = await self._client.request(method, url, params=params or {}, json=json)
-        except httpx.HTTPError as error:
-            raise ObjectsError(f"cannot reach {uri!r} at {self._address}: {error!r}") from error
-        if response.status_code == 404 and tolerated != 404:
+            answer = await self._upstream.request(
+                method,
+                "/storage/v1" + path,
+                params=params,
+                body=body,
+                content_type="application/json" if body else "",
+                timeout_s=_TIMEOUT_S,
+            )
+        except (UpstreamError, TimeoutError) as error:
+            raise ObjectsError(f"cannot reach {uri!r} at {self._address}: {error or 'no answer in time'}") from error
+        if answer.status == 404 and tolerated != 404:
             raise ObjectsError(f"{uri!r} does not exist.", is_missing=True)
-        if response.is_error and response.status_code != tolerated:
-            text = response.text[:200]
-            raise ObjectsError(f"Cloud Storage answered {response.status_code} for {uri!r}: {text}")
-        return response
+        if answer.status >= 400 and answer.status != tolerated:
+            text = answer.body[:200].decode("utf-8", "replace")
+            raise ObjectsError(f"Cloud Storage answered {answer.status} for {uri!r}: {text}")
+        return answer
 
 
 def split_uri(uri: str) -> tuple[str, str]:

@@ -123,7 +123,7 @@ class JobsServer:
         await self._operations.stop()
         await self._fleet.stop()
         await self._supervisor.stop(grace_s)
-        await self._objects.close()
+        self._objects.close()
         store.close()
 
     def _apis(self, store: Store) -> list[RestApi]:
