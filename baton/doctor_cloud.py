@@ -9,12 +9,13 @@ from baton.connections import KNOWN_FAULTS, Connections, explained
 from baton.doctor import Finding, Verdict
 from baton.errors import BatonError
 from baton.profile import Profile
-from messages.topics import DATA_READY, SUBSCRIPTIONS, TOPICS, topic_path
+from messages.topics import AUDIT_SUBSCRIPTIONS, DATA_READY, DEAD_LETTER_SUBSCRIPTION, SUBSCRIPTIONS, TOPICS, topic_path
 from workers.errors import PipelineError
 from workers.pipeline import Catalog
 
 _CREATE = "create it with `baton setup`"
 _SHOWN = 3
+_ATTACHED = {**SUBSCRIPTIONS, **AUDIT_SUBSCRIPTIONS}
 
 
 def resources(profile: Profile) -> Iterator[Finding]:
@@ -24,7 +25,7 @@ def resources(profile: Profile) -> Iterator[Finding]:
         (f"gs://{profile.bucket}", lambda: _bucket(connections, profile.bucket)),
         (f"gs://{profile.data_bucket}", lambda: _bucket(connections, profile.data_bucket)),
         *((f"topic {name}", lambda name=name: _topic(connections, name)) for name in TOPICS),
-        *((f"subscription {name}", lambda name=name: _subscription(connections, name)) for name in SUBSCRIPTIONS),
+        *((f"subscription {name}", lambda name=name: _subscription(connections, name)) for name in _ATTACHED),
         (f"notification of gs://{profile.data_bucket}", lambda: _notification(connections)),
         ("templates", lambda: _templates(connections)),
         ("dead letters", lambda: _dead_letters(connections)),
@@ -60,14 +61,23 @@ def _subscription(connections: Connections, name: str) -> Iterator[Finding]:
     try:
         found = connections.subscriber.get_subscription(subscription=wanted["name"])
     except google_errors.NotFound:
-        yield Finding(Verdict.PROBLEM, "subscription is missing: what is published to its topic is lost", name, _CREATE)
+        yield Finding(Verdict.PROBLEM, f"subscription is missing: {_without(name)}", name, _CREATE)
         return
     differences = setup.subscription_differences(wanted, found)
     if differences:
         mend = f"update it, or delete it and run `baton setup` (messages in {name} are lost)"
         yield Finding(Verdict.PROBLEM, "subscription differs: " + "; ".join(differences), name, mend)
     else:
-        yield Finding(Verdict.OK, f"subscription to {SUBSCRIPTIONS[name]}", name)
+        yield Finding(Verdict.OK, f"subscription to {_ATTACHED[name]}", name)
+
+
+def _without(name: str) -> str:
+    """Say what it means that a subscription is not there."""
+    if name == DEAD_LETTER_SUBSCRIPTION:
+        return "the dead-letter topic has none, so what no worker can use is dropped for good"
+    if name in AUDIT_SUBSCRIPTIONS:
+        return f"`baton audit` does not see what is published to {AUDIT_SUBSCRIPTIONS[name]}"
+    return f"what is published to {SUBSCRIPTIONS[name]} is lost"
 
 
 def _notification(connections: Connections) -> Iterator[Finding]:

@@ -19,6 +19,7 @@ from google.api_core import exceptions as google_errors
 from baton.connections import KNOWN_FAULTS, Connections, explained
 from baton.errors import Refused
 from messages.topics import (
+    AUDIT_SUBSCRIPTIONS,
     DATA_READY,
     DEAD_LETTER,
     DEAD_LETTER_SUBSCRIPTION,
@@ -33,6 +34,7 @@ ACK_DEADLINE_S = 60
 RETRY_MIN_S, RETRY_MAX_S = 1, 600
 MAX_DELIVERY_ATTEMPTS = 10
 RETENTION = timedelta(days=7)
+AUDIT_RETENTION = timedelta(days=31)  # the longest there is: an audit a month sees everything
 INCOMING_PREFIX = "incoming/"
 FINALIZE = "OBJECT_FINALIZE"
 PAYLOAD_FORMAT = "JSON_API_V1"
@@ -88,7 +90,7 @@ def set_up(connections: Connections, report: Callable[[Step], None]) -> list[Ste
         with ThreadPoolExecutor(_THREADS) as pool:
             told(pool.map(lambda name: ensure_bucket(connections, name), _buckets(connections)))
             told(pool.map(lambda topic: ensure_topic(connections, topic), TOPICS))
-            told(pool.map(lambda name: ensure_subscription(connections, name), SUBSCRIPTIONS))
+            told(pool.map(lambda name: ensure_subscription(connections, name), [*SUBSCRIPTIONS, *AUDIT_SUBSCRIPTIONS]))
         told(iter([ensure_notification(connections)]))
         told(ensure_templates(connections))
     except KNOWN_FAULTS as fault:
@@ -144,9 +146,9 @@ def wanted_subscription(project: str, name: str) -> dict[str, Any]:
     """Return the subscription as the request that creates it."""
     wanted: dict[str, Any] = {
         "name": subscription_path(project, name),
-        "topic": topic_path(project, SUBSCRIPTIONS[name]),
+        "topic": topic_path(project, {**SUBSCRIPTIONS, **AUDIT_SUBSCRIPTIONS}[name]),
         "ack_deadline_seconds": ACK_DEADLINE_S,
-        "message_retention_duration": RETENTION,
+        "message_retention_duration": AUDIT_RETENTION if name in AUDIT_SUBSCRIPTIONS else RETENTION,
         "expiration_policy": {},  # without a time to live: an idle pipeline keeps its queues
         "enable_exactly_once_delivery": False,  # the ledger makes effects happen once; this would cost latency
         "retry_policy": {
@@ -154,7 +156,7 @@ def wanted_subscription(project: str, name: str) -> dict[str, Any]:
             "maximum_backoff": timedelta(seconds=RETRY_MAX_S),
         },
     }
-    if name != DEAD_LETTER_SUBSCRIPTION:
+    if name != DEAD_LETTER_SUBSCRIPTION and name in SUBSCRIPTIONS:
         wanted["dead_letter_policy"] = {
             "dead_letter_topic": topic_path(project, DEAD_LETTER),
             "max_delivery_attempts": MAX_DELIVERY_ATTEMPTS,

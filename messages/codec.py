@@ -35,6 +35,7 @@ class Envelope:
         time: when it happened, aware, UTC.
         event: the fact.
         traceparent: W3C trace context, or None.
+        parent_run: the run that this one tries again or plays again (CloudEvents extension `parentrun`), or None.
     """
 
     id: str
@@ -43,6 +44,7 @@ class Envelope:
     time: datetime
     event: Event
     traceparent: str | None = None
+    parent_run: str | None = None
 
     @property
     def type(self) -> str:
@@ -62,6 +64,8 @@ def encode(envelope: Envelope) -> tuple[bytes, dict[str, str]]:
     }
     if envelope.traceparent:
         attributes["traceparent"] = envelope.traceparent
+    if envelope.parent_run:
+        attributes["ce-parentrun"] = envelope.parent_run
     return encode_body(envelope.event), attributes
 
 
@@ -87,7 +91,7 @@ def decode(data: bytes, attributes: Mapping[str, str]) -> Envelope:
     run_id = _required(attributes, "ce-subject")
     if not is_run_id(run_id):
         raise DecodeError("ce-subject", run_id, "a run id has 1 to 63 lower-case letters, digits and inner hyphens")
-    traceparent = attributes.get("traceparent")
+    traceparent, parent_run = attributes.get("traceparent"), attributes.get("ce-parentrun")
     return Envelope(
         id=_required(attributes, "ce-id"),
         run_id=run_id,
@@ -96,6 +100,7 @@ def decode(data: bytes, attributes: Mapping[str, str]) -> Envelope:
         event=decode_body(event_type, data),
         # A broken trace context must not stop a run: the trace is cut, the event goes on (W3C Trace Context, 3.2).
         traceparent=traceparent if traceparent and _TRACEPARENT.match(traceparent) else None,
+        parent_run=parent_run if parent_run and is_run_id(parent_run) else None,
     )
 
 

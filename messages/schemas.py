@@ -19,6 +19,7 @@ _CONTEXT = {
     "ce-subject": {"type": "string", "pattern": RUN_ID_PATTERN, "description": "run id"},
     "ce-time": {"type": "string", "format": "date-time"},
     "traceparent": {"type": "string", "description": "W3C trace context"},
+    "ce-parentrun": {"type": "string", "pattern": RUN_ID_PATTERN, "description": "the run that this one tries again"},
     "content-type": {"type": "string", "const": "application/json"},
 }
 _REQUIRED = ["ce-id", "ce-type", "ce-subject", "ce-time"]

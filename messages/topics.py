@@ -23,6 +23,19 @@ SUBSCRIPTIONS = {
 
 DEAD_LETTER_SUBSCRIPTION = "dead-letter-inbox"
 
+# A second subscription to each topic of events, which no worker reads: `baton audit` sees there what was published.
+AUDIT_SUBSCRIPTIONS = {f"audit-{topic}": topic for topic in TOPICS if topic != DEAD_LETTER}
+
+
+def stage_of(subscription: str) -> str:
+    """Return the stage whose queue this is: `train` of `train-worker`."""
+    return subscription.removesuffix("-worker")
+
+
+def listeners(topic: str) -> list[str]:
+    """Return the stages' queues on a topic; none where its events are outcomes."""
+    return [name for name, of in SUBSCRIPTIONS.items() if of == topic and name != DEAD_LETTER_SUBSCRIPTION]
+
 
 def topic_path(project: str, topic: str) -> str:
     """Return `projects/{project}/topics/{topic}`."""

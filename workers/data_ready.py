@@ -1,14 +1,14 @@
 """Reads what may arrive on data-ready: our event, a bucket notification, a trigger file's notification, or bare JSON.
 
 Bare JSON is what `gcloud pubsub topics publish data-ready --message '{"pipeline": …, "source": …}'` sends: it has no run
-id, so the message's id names the run; Pub/Sub keeps that over redeliveries.
+id, so the message's id names the run; Pub/Sub keeps that over redeliveries, and a redriven one carries its first id along.
 """
 
-import re
 from datetime import UTC, datetime
 
 from messages import DataReady, DecodeError, Envelope, Filtered
 from messages.codec import parse_object, validate
+from messages.identity import bare_run_id
 from messages.triggers import StoredObject, data_ready_of, is_notification, parse_notification, read_trigger
 from workers.intake import Message, Reader, read_event
 from workers.pipeline import Catalog
@@ -66,7 +66,7 @@ def _content(stored: StoredObject, sources: Sources) -> bytes:
 def _from_bare_json(message: Message) -> Envelope:
     body = parse_object(message.data, "data")
     event = validate(DataReady, body, "data")
-    run_id = "m-" + re.sub(r"[^a-z0-9]+", "-", message.message_id.lower()).strip("-")[:60].strip("-")
+    run_id = bare_run_id(message.attributes, message.message_id)
     return Envelope(
         id=f"{run_id}.data-ready", run_id=run_id, source="//pubsub.googleapis.com", time=datetime.now(UTC), event=event
     )

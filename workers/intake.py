@@ -2,8 +2,12 @@
 
 The order is the promise: marker, claim, only then the acknowledgement. A crash before the claim leaves the message with
 Pub/Sub; a crash after it leaves the claim and its marker for the sweep. No message is held while a job runs.
+
+A message that claims nothing leaves a note of its fate, so that every message can be accounted for (`baton audit`); one that
+does is named in the record, which costs nothing.
 """
 
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -42,14 +46,26 @@ class Fate(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Disposition:
-    """A message's fate; `run_id` where it belongs to one, `reason` where it starts nothing."""
+    """A message's fate; `run_id` where it belongs to one, `reason` where it starts nothing.
+
+    Args:
+        is_told: the ledger tells of this very message already: a redelivery of the one that was accepted.
+    """
 
     fate: Fate
     run_id: str = ""
     reason: str = ""
+    is_told: bool = False
 
 
 Reader = Callable[[Message], Envelope]
+_NOTE_LIMIT = 1000  # characters; a hostile message must not fill the bucket
+_LOG_LEVELS = {
+    Fate.ACCEPTED: logging.INFO,
+    Fate.DUPLICATE: logging.INFO,
+    Fate.FILTERED: logging.WARNING,
+    Fate.DEAD_LETTERED: logging.ERROR,
+}
 
 
 def read_event(consumes: type[Event]) -> Reader:
@@ -96,20 +112,29 @@ class Intake:
         Raises:
             TransientError: a service did not answer; the caller gives the message back.
         """
-        log = logger(message_id=message.message_id, delivery_attempt=message.delivery_attempt, stage=self._stage.name)
+        disposition = self._decide(message)
+        fate = disposition.fate
+        if not disposition.is_told:
+            note = {"fate": fate.value, "run_id": disposition.run_id, "reason": disposition.reason[:_NOTE_LIMIT]}
+            self._ledger.note_fate(self._stage.subscription, message.message_id, note, self._clock())
+        logger(
+            message_id=message.message_id,
+            delivery_attempt=message.delivery_attempt,
+            stage=self._stage.name,
+            run_id=disposition.run_id,
+        ).log(_LOG_LEVELS[fate], fate.value, reason=disposition.reason)
+        return disposition
+
+    def _decide(self, message: Message) -> Disposition:
         try:
             envelope = self._read(message)
             record = self._record(envelope, message)
         except Filtered as why:
-            log.warning("filtered", reason=str(why))
             return Disposition(Fate.FILTERED, reason=str(why))
         except (DecodeError, PipelineError) as why:
             self._dead_letter(message, str(why))
-            log.error("dead-lettered", reason=str(why))
             return Disposition(Fate.DEAD_LETTERED, reason=str(why))
-        disposition = self._claim(record)
-        log.info(disposition.fate.value, run_id=record.run_id, reason=disposition.reason)
-        return disposition
+        return self._claim(record)
 
     def _record(self, envelope: Envelope, message: Message) -> StageRecord:
         event = envelope.event
@@ -123,6 +148,7 @@ class Intake:
             time=envelope.time,
             traceparent=envelope.traceparent,
             message_id=message.message_id,
+            parent_run=envelope.parent_run,
             body=parse_object(encode_body(event), "event"),
         )
         return StageRecord(
@@ -147,16 +173,22 @@ class Intake:
             self._ledger.claim(record)
         except Conflict:
             return self._duplicate(record)
-        return Disposition(Fate.ACCEPTED, run_id)
+        return Disposition(Fate.ACCEPTED, run_id, is_told=True)
 
     def _duplicate(self, record: StageRecord) -> Disposition:
         run_id, stage = record.run_id, record.stage
         entry = self._ledger.read(run_id, stage)
         if entry is not None and entry.record.state is State.PUBLISHED:
             self._ledger.unmark(run_id, stage)  # our marker came after the work had ended
-        same = entry is not None and entry.record.trigger.id == record.trigger.id
+        claimed = entry.record.trigger if entry is not None else None
+        same = claimed is not None and claimed.id == record.trigger.id
         told = "told again" if same else f"asked again by event {record.trigger.id}"
-        return Disposition(Fate.DUPLICATE, run_id, f"{stage} of run {run_id} is claimed already ({told})")
+        return Disposition(
+            Fate.DUPLICATE,
+            run_id,
+            f"{stage} of run {run_id} is claimed already ({told})",
+            is_told=claimed is not None and claimed.message_id == record.trigger.message_id,
+        )
 
     def _dead_letter(self, message: Message, reason: str) -> None:
         publish_dead_letter(

@@ -4,13 +4,14 @@
     runs/<run_id>/cancelled.json    the tombstone: nothing more starts in this run
     inflight/<stage>/<run_id>       a marker, from before the claim until after the publish: what the sweep looks through
     cancelling/<run_id>             a marker, from before the tombstone until every stage of the run has ended
+    fates/<subscription>/<message>  what became of a message that claimed nothing
 
 No lock, no lease, no leader: losing a compare-and-set means that somebody else made the step, so read again.
 """
 
 import json
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -100,6 +101,19 @@ class Ledger:
         if all(record.state is State.PUBLISHED for record in self.stages(run_id)):
             self._objects.delete(_cancelling_name(run_id))
 
+    def note_fate(self, subscription: str, message_id: str, note: Mapping[str, str], now: datetime) -> None:
+        """Note what became of a message that claimed nothing; the first note stands."""
+        body = json.dumps({**note, "time": now.isoformat()}, ensure_ascii=False).encode(errors="replace")
+        try:
+            self._objects.write(_fate_name(subscription, message_id), body, if_generation=ABSENT)
+        except Conflict:
+            return  # it was noted at an earlier delivery
+
+    def fate(self, subscription: str, message_id: str) -> dict[str, str] | None:
+        """Return the note: fate, run_id, reason and time; None where there is none."""
+        versioned = self._objects.read(_fate_name(subscription, message_id))
+        return None if versioned is None else dict(json.loads(versioned.content))
+
     def runs(self) -> Iterator[tuple[str, str]]:
         """Yield (run id, stage) of every record."""
         for name in self._objects.list("runs/"):
@@ -138,6 +152,10 @@ def _record_name(run_id: str, stage: str) -> str:
 
 def _marker_name(run_id: str, stage: str) -> str:
     return f"inflight/{stage}/{run_id}"
+
+
+def _fate_name(subscription: str, message_id: str) -> str:
+    return f"fates/{subscription}/{message_id}.json"
 
 
 def _cancelling_name(run_id: str) -> str:

@@ -11,7 +11,7 @@ from google.api_core import exceptions as google_errors
 from google.cloud import pubsub_v1
 from google.pubsub_v1.services.publisher import PublisherClient as PlainPublisher
 
-from messages import Envelope, Event, encode
+from messages import Envelope, Event, dead_letters, encode
 from messages.topics import DEAD_LETTER, topic_path
 from workers.errors import TransientError
 
@@ -83,11 +83,11 @@ def publish_dead_letter(
     """Put a message aside with the reason; its own data and attributes stay as they were, so that it can be redriven."""
     explained = {
         **attributes,
-        "baton-dead-letter-reason": _cut(reason),
-        "baton-dead-letter-topic": topic,
-        "baton-dead-letter-subscription": subscription,
-        "baton-dead-letter-message-id": message_id,
-        "baton-dead-letter-attempts": str(delivery_attempt or 1),
+        dead_letters.REASON: _cut(reason),
+        dead_letters.TOPIC: topic,
+        dead_letters.SUBSCRIPTION: subscription,
+        dead_letters.MESSAGE_ID: message_id,
+        dead_letters.ATTEMPTS: str(delivery_attempt or 1),
     }
     publisher.publish(DEAD_LETTER, data, explained)
 

@@ -71,7 +71,12 @@ class Failure(_Frozen):
 
 
 class Trigger(_Frozen):
-    """The event that started the stage, whole, so that a run can be replayed from the ledger alone."""
+    """The event that started the stage, whole, so that a run can be replayed from the ledger alone.
+
+    Args:
+        message_id: the Pub/Sub message whose claim this is; any other that asks for the same is a duplicate.
+        parent_run: the run that this one tries again, where it does.
+    """
 
     id: str
     type: str
@@ -79,6 +84,7 @@ class Trigger(_Frozen):
     time: datetime
     traceparent: str | None = None
     message_id: str = ""
+    parent_run: str | None = None
     body: dict[str, Any]
 
 

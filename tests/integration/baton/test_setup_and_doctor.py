@@ -45,8 +45,11 @@ def test_a_project_goes_from_nothing_to_well_and_differences_are_named(baton: Ba
         "dead-letter",
         "train-worker",
         "dead-letter-inbox",
+        "audit-data-ready",
     }
     assert all(f["mend"] for f in problems)
+    (inbox,) = [f for f in problems if f["where"] == "dead-letter-inbox"]
+    assert "the dead-letter topic has none" in inbox["what"]
 
     first = baton("setup", "--json", **OTHER)
     assert (first.code, first.err) == (0, "")
@@ -82,13 +85,13 @@ def test_a_project_goes_from_nothing_to_well_and_differences_are_named(baton: Ba
 
 
 def test_subscriptions_are_as_the_workers_need_them(client: Client) -> None:
-    """Dead letters after ten attempts, retries with backoff, a week of retention, no expiry; the inbox keeps for ever."""
+    """Dead letters after ten attempts, retries with backoff, a week of retention, no expiry; inbox and tap keep for ever."""
 
     def subscription(name: str) -> Any:
         path = f"projects/baton-local/subscriptions/{name}"
         return client.connections.subscriber.get_subscription(subscription=path)
 
-    worker, inbox = subscription("train-worker"), subscription("dead-letter-inbox")
+    worker, inbox, tap = map(subscription, ("train-worker", "dead-letter-inbox", "audit-preprocess-done"))
     assert worker.topic == "projects/baton-local/topics/preprocess-done"
     assert worker.ack_deadline_seconds == 60
     assert worker.dead_letter_policy.dead_letter_topic == "projects/baton-local/topics/dead-letter"
@@ -98,6 +101,9 @@ def test_subscriptions_are_as_the_workers_need_them(client: Client) -> None:
     assert not worker.expiration_policy.ttl
     assert not worker.enable_exactly_once_delivery
     assert not inbox.dead_letter_policy.dead_letter_topic
+    assert (tap.topic, tap.message_retention_duration.days) == (worker.topic, 31)
+    assert not tap.dead_letter_policy.dead_letter_topic
+    assert not tap.expiration_policy.ttl
 
 
 def test_the_notification_tells_of_new_data_alone(client: Client) -> None:

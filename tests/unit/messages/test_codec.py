@@ -172,3 +172,12 @@ def test_an_old_version_is_brought_up_step_by_step() -> None:
 def test_run_ids_fit_object_names_and_labels(text: str, good: bool) -> None:
     """A run id is a label value and an object name."""
     assert is_run_id(text) is good
+
+
+def test_the_parent_run_travels_in_the_context() -> None:
+    """Of a run that tries another again; a name that can be no run's is dropped, the event goes on."""
+    envelope = enveloped(DataReady(pipeline="p", source="gs://b/x"), parent_run="r1")
+    data, attributes = encode(envelope)
+    assert attributes["ce-parentrun"] == "r1"
+    assert decode(data, attributes) == envelope
+    assert decode(data, {**attributes, "ce-parentrun": "../r1"}).parent_run is None

@@ -123,7 +123,7 @@ def test_what_cannot_be_read_goes_to_the_dead_letter_with_its_reason(desk: Desk,
     assert word in attributes["baton-dead-letter-reason"]
     assert attributes["baton-dead-letter-topic"] == "data-ready"
     assert attributes["baton-dead-letter-subscription"] == "preprocess-worker"
-    assert desk.objects.contents == {}
+    assert list(desk.objects.contents) == ["fates/preprocess-worker/m.json"]
 
 
 def test_a_parameter_of_the_pipelines_own_is_let_through(desk: Desk) -> None:
@@ -162,3 +162,64 @@ def test_a_marker_written_after_the_end_is_taken_away(desk: Desk) -> None:
     desk.ledger.unmark("r1", "preprocess")
     assert desk.intake.accept(desk.ours()).fate is Fate.DUPLICATE
     assert list(desk.ledger.marked("preprocess")) == []
+
+
+def test_a_message_that_claims_nothing_leaves_a_note_of_its_fate(desk: Desk) -> None:
+    """Before it is acknowledged: duplicates name their run, refusals their reason."""
+    first, again = desk.ours(), Message(*encode_again(desk), "m2", 1)
+    desk.intake.accept(first)
+    desk.intake.accept(again)
+    desk.intake.accept(Message(b"{}", {**NOTIFICATION, "objectId": "elsewhere/x"}, "m3"))
+    desk.intake.accept(Message(b"junk", {}, "m4"))
+    notes = {name: desk.ledger.fate("preprocess-worker", name) for name in ("m2", "m3", "m4")}
+    assert all(notes.values())
+    assert (notes["m2"] or {})["fate"] == "duplicate"
+    assert (notes["m2"] or {})["run_id"] == "r1"
+    assert (notes["m3"] or {})["fate"] == "filtered"
+    assert (notes["m4"] or {})["fate"] == "dead-lettered"
+    assert "JSON" in (notes["m4"] or {})["reason"]
+
+
+def test_an_accepted_message_costs_no_note(desk: Desk) -> None:
+    """The record names it; neither does its redelivery, not even after the run was cancelled."""
+    desk.intake.accept(desk.ours())
+    desk.intake.accept(desk.ours())
+    desk.ledger.cancel("r1", "somebody", desk.clock.now)
+    desk.intake.accept(desk.ours())
+    assert desk.ledger.fate("preprocess-worker", "m1") is None
+
+
+def test_the_first_note_of_a_message_stands(desk: Desk) -> None:
+    """A message whose note was written and whose acknowledgement was lost comes again: one message, one fate."""
+    desk.intake.accept(Message(b"junk", {}, "m1"))
+    noted = desk.ledger.fate("preprocess-worker", "m1")
+    desk.clock.move(60)
+    desk.intake.accept(Message(b"junk", {}, "m1"))
+    assert desk.ledger.fate("preprocess-worker", "m1") == noted
+
+
+def test_a_message_whose_note_cannot_be_written_is_kept(desk: Desk) -> None:
+    """It comes again; what was published twice on the way carries the same original id."""
+
+    def refuse(moment: str, effect: str) -> None:
+        if effect.startswith("write fates/"):
+            raise TransientError("no store")
+
+    desk.objects.on_effect = refuse
+    with pytest.raises(TransientError):
+        desk.intake.accept(Message(b"junk", {}, "m1"))
+
+
+def test_a_run_remembers_the_one_that_it_tries_again(desk: Desk) -> None:
+    """The parent travels in the event's context and stays in the record."""
+    event = DataReady(pipeline="p", source="gs://b/x")
+    envelope = Envelope("e2", "r1-r2", "//t", desk.clock.now, event, parent_run="r1")
+    desk.intake.accept(Message(*encode(envelope), "m1", 1))
+    entry = desk.ledger.read("r1-r2", "preprocess")
+    assert entry is not None
+    assert entry.record.trigger.parent_run == "r1"
+
+
+def encode_again(desk: Desk) -> tuple[bytes, dict[str, str]]:
+    message = desk.ours()
+    return message.data, dict(message.attributes)
