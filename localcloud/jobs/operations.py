@@ -8,6 +8,7 @@ import logging
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
+from localcloud.jobs.job_book import KEPT_US
 from localcloud.jobs.names import Clock, duration_s, location_of, new_number, not_found, timestamp
 from localcloud.jobs.paging import page
 from localcloud.jobs.store import Document, Store
@@ -93,6 +94,13 @@ class Operations:
             if not _is_done(document):
                 self._run(document["name"])
 
+    def purge(self) -> None:
+        """Forget operations that ended more than 30 days ago."""
+        limit = self._clock() - KEPT_US
+        for document in self._store.documents(KIND):
+            if _is_done(document) and document["updateUs"] < limit:
+                self._store.delete(KIND, document["name"])
+
     async def stop(self) -> None:
         """Leave what is under way to the next service."""
         tasks = list(self._tasks.values())
@@ -133,12 +141,15 @@ class Operations:
 
     async def cancel(self, call: Call) -> dict[str, Any]:
         """operations.cancel: best effort; what is done stays done."""
-        name = self._find(call)["name"]
+        self.cancel_by_name(self._find(call)["name"])
+        return {}
+
+    def cancel_by_name(self, name: str) -> None:
+        """End an operation's work; no effect on one that is done."""
         task = self._tasks.get(name)
         if task is not None:
             self._cancelled.add(name)
             task.cancel()
-        return {}
 
     async def delete(self, call: Call) -> dict[str, Any]:
         """operations.delete: forgets the operation, does not cancel it."""

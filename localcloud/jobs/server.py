@@ -109,6 +109,7 @@ class JobsServer:
         for book in self._books:
             book.purge()
         self._fleet.purge()
+        self._operations.purge()
         self._marker = asyncio.create_task(self._mark_logs(store), name="jobs:marks")
         self._ready.set()
         return self._port

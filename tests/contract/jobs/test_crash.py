@@ -16,7 +16,10 @@ from typing import Any
 import pytest
 from googleapiclient.errors import HttpError
 
+from localcloud.jobs import JobsServer
+from localcloud.jobs.images import Image, Images
 from tests.contract.jobs.conftest import PARENT, SERVER, client, custom_job, finished
+from tests.support.loop_thread import LoopThread
 from tests.support.waiting import wait_until
 
 _ROOT = Path(__file__).parents[3]
@@ -204,6 +207,56 @@ def test_two_services_never_share_a_directory(service: Service) -> None:
     )
     assert second.returncode == 2
     assert "in use by another jobs service" in second.stderr
+
+
+def test_the_command_line(service: Service) -> None:
+    """`python -m localcloud.jobs` says where it is, answers, and ends cleanly on SIGINT."""
+    command = [sys.executable, "-m", "localcloud.jobs", "--data-dir", str(service.folder / "data")]
+    running = subprocess.Popen(
+        [*command, "--images", str(service.images), "--max-parallel-jobs", "1"],
+        cwd=_ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert running.stdout is not None
+    service.port = int(running.stdout.readline().rpartition(":")[2])
+    job = create(service, custom_job("cli", "exit 0"))
+    assert job is not None
+    assert end_of(service, job)["state"] == "JOB_STATE_SUCCEEDED"
+    running.send_signal(signal.SIGINT)
+    assert running.communicate(timeout=20)[1] == ""
+    assert running.returncode == 0
+    missing = subprocess.run(
+        [*command, "--images", "none.toml"], cwd=_ROOT, capture_output=True, text=True, check=False
+    )
+    assert missing.returncode == 2
+    assert "none.toml" in missing.stderr
+
+
+def test_old_jobs_are_forgotten(tmp_path: Path) -> None:
+    """What ended more than thirty days ago is gone at the next start, its log too; what is younger stays."""
+    month_us = 31 * 86_400 * 1_000_000
+    moment = [1_700_000_000_000_000]
+
+    def clock() -> int:
+        moment[0] += 1
+        return moment[0]
+
+    def server() -> JobsServer:
+        return JobsServer(
+            data_dir=tmp_path, images=Images({"shell": Image(("/bin/sh", "-c"))}, "t"), endpoints={}, clock=clock
+        )
+
+    for name, left in (("old", ["old"]), ("new", ["new"])):
+        moment[0] += month_us
+        with LoopThread() as loop, client("aiplatform", "v1", loop.start(server())) as api:
+            jobs = api.projects().locations().customJobs()
+            job = jobs.create(parent=PARENT, body=custom_job(name, "echo x")).execute()
+            finished(jobs.get(name=job["name"]).execute)
+            found = jobs.list(parent=PARENT).execute()["customJobs"]
+            assert [job["displayName"] for job in found] == left
+    assert len(list((tmp_path / "jobs" / "logs").glob("*.log"))) == 1
 
 
 def test_kills_at_random_moments_under_load(service: Service) -> None:
