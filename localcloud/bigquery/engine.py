@@ -26,8 +26,8 @@ from localcloud.bigquery.names import literal
 
 log = logging.getLogger(__name__)
 
-# Enough for tens of millions of rows of a laptop's data set; more spills to the data directory.
-_MEMORY_LIMIT = "1GB"
+# The cache of a laptop that runs other things too; sorts and joins of more spill to the data directory.
+_MEMORY_LIMIT = "512MB"
 _THREADS = 2
 
 _SCHEMA = """

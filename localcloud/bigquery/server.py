@@ -113,7 +113,6 @@ class BigQueryServer:
     def _close(self, grace_s: float) -> None:
         self._jobs.stop(grace_s)
         self._threads.close()
-        self._sessions.close()
         self._engine.close()
 
 

@@ -11,7 +11,6 @@ import bisect
 import itertools
 import json
 import re
-import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -36,8 +35,6 @@ _MESSAGE_BYTES = 2 * 1024 * 1024
 # What Google starts with when the caller leaves the number of streams open; more would be cut too thin on a laptop.
 _DEFAULT_STREAMS = 4
 _MAX_STREAMS = 1000
-# Mapped files kept open; one that is needed again is mapped again.
-_MAX_OPEN = 64
 # A stream shorter than this is not worth a connection.
 _MIN_STREAM_ROWS = 1000
 
@@ -99,8 +96,6 @@ class Sessions:
         self._engine = engine
         self._root = root
         self._clock = clock
-        self._open: dict[str, _Snapshot] = {}
-        self._lock = threading.Lock()
 
     def create(
         self, parent: str, table: str, fields: list[str], restriction: str, most: int, preferred: int
@@ -129,14 +124,16 @@ class Sessions:
             where = f" WHERE {translate_condition(restriction)}" if restriction.strip() else ""
             sql = f"SELECT {columns} FROM {found.source}{where}"  # noqa: S608 - our names, the translator's condition
             try:
-                rows, size = self._write(cursor, sql, chosen, key)
+                starts, size = self._write(cursor, sql, chosen, key)
             except Exception as error:
+                self._data(key).unlink(missing_ok=True)
                 raise explain(error, restriction) from error
+        rows = starts[-1]
         location = found.doc.get("location", "US").lower()
         name = f"projects/{project}/locations/{location}/sessions/{key}"
         session = Session(name, table, rows, size, self._clock() + LIFETIME_S, _stream_count(rows, most, preferred))
-        head = {"name": name, "table": table, "rows": rows, "size": size, "expires": session.expires_s}
-        _replace(self._head(key), json.dumps({**head, "streams": session.streams}).encode())
+        head = {"name": name, "table": table, "expires": session.expires_s, "starts": starts}
+        _replace(self._head(key), json.dumps(head).encode())
         return session
 
     def batches(self, stream: Stream, offset: int) -> Iterator[Any]:
@@ -151,16 +148,10 @@ class Sessions:
             raise Invalid(f"offset {offset} lies past the {stream.end - stream.first} rows of {stream.name}.")
         yield from snapshot.batches(stream.first + offset, stream.end)
 
-    def snapshot(self, stream: Stream) -> _Snapshot:
-        """The open snapshot behind a stream."""
-        with self._lock:
-            found = self._open.get(stream.session)
-            if found is None:
-                head = self._read_head(stream)
-                found = self._open[stream.session] = _Snapshot(self._data(stream.session), head["rows"])
-                while len(self._open) > _MAX_OPEN:
-                    # The oldest; a stream that still reads it holds it by itself.
-                    self._open.pop(next(iter(self._open)))
+    def snapshot(self, stream: Stream) -> Snapshot:
+        """The snapshot behind a stream, mapped anew: what is kept open would count as memory of ours."""
+        head = self._read_head(stream)
+        found = Snapshot(self._data(stream.session), head["starts"])
         if stream.end > found.rows:
             raise Invalid(f"Invalid stream name {stream.name!r}: its session has {found.rows} rows.")
         return found
@@ -177,29 +168,23 @@ class Sessions:
             except FileNotFoundError:
                 expired = data.stat().st_mtime + LIFETIME_S < time.time()
             if expired:
-                with self._lock:
-                    self._open.pop(data.stem, None)
                 head.unlink(missing_ok=True)
                 data.unlink(missing_ok=True)
 
-    def close(self) -> None:
-        """Let go of the open snapshots."""
-        with self._lock:
-            self._open.clear()
-
-    def _write(self, cursor: Any, sql: str, fields: list[Field], key: str) -> tuple[int, int]:
+    def _write(self, cursor: Any, sql: str, fields: list[Field], key: str) -> tuple[list[int], int]:
+        """Write the snapshot; the row number at which each batch begins (the total last), and the bytes."""
         import pyarrow as pa
 
         self._root.mkdir(parents=True, exist_ok=True)
         schema = arrow_schema(fields)
-        count = size = 0
+        starts, size = [0], 0
         with pa.OSFile(str(self._data(key)), "wb") as out, pa.ipc.new_file(out, schema) as writer:
             for batch in cursor.sql(sql).to_arrow_reader(_BATCH_ROWS):
                 for part in _fitting(pa.RecordBatch.from_arrays(_cast(batch, schema), schema=schema)):
                     writer.write_batch(part)
-                    count += part.num_rows
+                    starts.append(starts[-1] + part.num_rows)
                     size += part.nbytes
-        return count, size
+        return starts, size
 
     def _read_head(self, stream: Stream) -> dict[str, Any]:
         try:
@@ -217,18 +202,16 @@ class Sessions:
         return self._root / f"{key}.arrow"
 
 
-class _Snapshot:
+class Snapshot:
     """An Arrow file, mapped into memory: the pages are the kernel's, and shared by all streams."""
 
-    def __init__(self, path: Path, rows: int) -> None:
+    def __init__(self, path: Path, starts: list[int]) -> None:
         import pyarrow as pa
 
-        self.rows = rows
+        self.rows = starts[-1]
+        self._starts = starts
         self._reader = pa.ipc.open_file(pa.memory_map(str(path)))
         self.schema = self._reader.schema
-        self._starts = [0]
-        for at in range(self._reader.num_record_batches):
-            self._starts.append(self._starts[-1] + self._reader.get_batch(at).num_rows)
 
     def batches(self, first: int, end: int) -> Iterator[Any]:
         """Batches that hold exactly the rows from `first` to `end`."""

@@ -16,7 +16,7 @@ import grpc
 import grpc.aio
 
 from localcloud.bigquery.errors import BigQueryError, Invalid, Unsupported
-from localcloud.bigquery.sessions import Session, Sessions, Stream, parse_stream, split
+from localcloud.bigquery.sessions import Session, Sessions, Snapshot, Stream, parse_stream, split
 
 log = logging.getLogger(__name__)
 
@@ -180,20 +180,20 @@ def _read_rows(sessions: Sessions, request: bytes) -> Any:
     rows = stream.end - stream.first
     if not 0 <= asked.offset <= rows:
         raise Invalid(f"offset {asked.offset} lies past the {rows} rows of {stream.name}; the stream ends there.")
-    return _answers(sessions, stream, snapshot.schema, int(asked.offset), rows)
+    return _answers(snapshot, stream, int(asked.offset), rows)
 
 
-def _answers(sessions: Sessions, stream: Stream, schema: Any, offset: int, rows: int) -> Any:
+def _answers(snapshot: Snapshot, stream: Stream, offset: int, rows: int) -> Any:
     response = _messages().ReadRowsResponse
     sent = offset
-    for batch in sessions.batches(stream, offset):
+    for batch in snapshot.batches(stream.first + offset, stream.end):
         answer = response(row_count=batch.num_rows)
         answer.arrow_record_batch.serialized_record_batch = batch.serialize().to_pybytes()
         answer.arrow_record_batch.row_count = batch.num_rows
         answer.uncompressed_byte_size = batch.nbytes
         answer.stats.progress.at_response_start = sent / rows
         if sent == offset:
-            answer.arrow_schema.serialized_schema = schema.serialize().to_pybytes()
+            answer.arrow_schema.serialized_schema = snapshot.schema.serialize().to_pybytes()
         sent += batch.num_rows
         answer.stats.progress.at_response_end = sent / rows
         yield answer.SerializeToString()
