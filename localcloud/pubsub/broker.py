@@ -11,7 +11,7 @@ from typing import Any
 from localcloud.pubsub import wire
 from localcloud.pubsub.clock import Clock
 from localcloud.pubsub.dead_letter import with_origin
-from localcloud.pubsub.errors import PubSubError
+from localcloud.pubsub.errors import PubSubError, Unavailable
 from localcloud.pubsub.log import Entry
 from localcloud.pubsub.registry import SET_META, Registry
 from localcloud.pubsub.store import Store
@@ -49,6 +49,7 @@ class Broker:
         self._dirty: dict[Subscription, None] = {}
         self._to_trim: dict[Topic, None] = {}
         self._last_us = 0
+        self.on_reload: list[Callable[[], None]] = []
         self.epoch = 0
         store.add_collector(self._collect, self._commit_failed)
 
@@ -178,6 +179,8 @@ class Broker:
     def _collect(self) -> None:
         dirty, self._dirty = self._dirty, {}
         for subscription in dirty:
+            if self.registry.subscriptions.get(subscription.name) is not subscription:
+                continue  # deleted, or from before a restart in place
             self._write_acks(subscription)
             self._to_trim[self.registry.topic_of(subscription)] = None
         if self._to_trim:
@@ -215,11 +218,13 @@ class Broker:
             self.store.flush_within(_ACK_FLUSH_S)
 
     def _commit_failed(self) -> None:
-        """Memory is ahead of the disk: take every subscription back to what the disk holds, as a restart would."""
-        for topic in self.registry.topics_by_no.values():
-            topic.log.floor = 0
+        """Memory is ahead of the disk: start again in place, as after a crash. Clients whose streams end here come back."""
+        error = Unavailable("the disk refused a write, so the broker has started again; connect again.")
         for subscription in self.registry.subscriptions.values():
-            rows = self.store.read("SELECT cursor FROM subscriptions WHERE no = ?", (subscription.no,))
-            if rows:
-                subscription.restart(rows[0][0])
+            subscription.close(error)
+        self.registry.clear()
         self._dirty.clear()
+        self._to_trim.clear()
+        self.load()
+        for reload in self.on_reload:
+            reload()

@@ -131,12 +131,6 @@ class DeliveryState:
         self._pauses = max(0, self._pauses - 1)
         self._wake_idle(len(self._idle))
 
-    def restart(self, cursor: int) -> None:
-        """The disk refused a write: go on from what it holds."""
-        self.rewind(cursor)
-        self._pauses = 0
-        self._wake_idle(len(self._idle))
-
     def rewind(self, cursor: int) -> None:
         """Begin again from a position, with the exceptions that are on disk: a restart, or a seek. All leases end."""
         for lease in self.leases.clear():

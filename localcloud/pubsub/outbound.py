@@ -24,7 +24,10 @@ class Outbound:
         self._client: Any = None
 
     def start(self) -> None:
-        """Start the loops of the subscriptions that are there."""
+        """Start the loops of the subscriptions that are there, at the start and after a refused commit."""
+        for task in self._tasks.values():
+            task.cancel()
+        self._tasks.clear()
         for subscription in self._broker.registry.subscriptions.values():
             self.sync(subscription)
 

@@ -7,6 +7,7 @@ from localcloud.pubsub.broker import Broker
 from localcloud.pubsub.errors import AlreadyExists, FailedPrecondition, Unavailable, Unimplemented
 from localcloud.pubsub.masks import merge
 from localcloud.pubsub.rpc import Methods
+from localcloud.pubsub.schemas import Schemas
 from localcloud.pubsub.snapshots import Snapshots
 
 _PUBLISH_RESPONSE = wire.message_class("PublishResponse")
@@ -32,8 +33,9 @@ _NOT_OFFERED = ("ingestion_data_source_settings", "message_transforms")
 class PublisherService:
     """The Publisher's methods over one broker."""
 
-    def __init__(self, broker: Broker, snapshots: Snapshots) -> None:
+    def __init__(self, broker: Broker, snapshots: Snapshots, schemas: Schemas) -> None:
         self._broker = broker
+        self._schemas = schemas
         self._snapshots = snapshots
 
     def register(self, methods: Methods) -> None:
@@ -59,16 +61,13 @@ class PublisherService:
         config.ClearField("satisfies_pzs")
         topic = self._broker.registry.add_topic(self._broker.registry.take_number(), config)
         self._broker.registry.save_topic(topic)
-        try:
-            await self._broker.store.settle()
-        except BaseException:
-            self._broker.registry.remove_topic(topic)
-            self._broker.registry.forget_topic(topic)
-            raise
+        await self._broker.store.settle()
         return config
 
     def _check(self, config: Any) -> None:
         validation.topic(config)
+        if config.HasField("schema_settings"):
+            self._schemas.check_settings(config)
         for field in _NOT_OFFERED:
             if _is_set(config, field):
                 raise Unimplemented(f"{config.name}: {field} is not offered by this local Pub/Sub; leave it out.")
@@ -78,14 +77,9 @@ class PublisherService:
         topic = self._broker.registry.topic(request.topic.name)
         changed = merge(topic.config, request.topic, request.update_mask.paths, _UPDATABLE)
         self._check(changed)
-        before = topic.config
         topic.configure(changed)
         self._broker.registry.save_topic(topic)
-        try:
-            await self._broker.store.settle()
-        except BaseException:
-            topic.configure(before)
-            raise
+        await self._broker.store.settle()
         return changed
 
     async def publish(self, request: Any, context: Any) -> Any:
@@ -94,6 +88,9 @@ class PublisherService:
         if topic is None:
             topic = self._broker.registry.topic(names.check(request.topic, "topics", "topic"))
         validation.publish_request(request)
+        if topic.has_schema:
+            await self._schemas.admit(topic.config, request.messages)
+            topic = self._broker.registry.topic(topic.name)  # it may have gone meanwhile
         ids = self._broker.append(topic, request.messages)
         await self._broker.store.settle()
         if self._broker.unkind is not None and self._broker.unkind.loses_answer():

@@ -51,6 +51,14 @@ class Registry:
             bisect.insort(self._topic_names, topic.name)
         return topic
 
+    def clear(self) -> None:
+        """Forget everything, to be read from disk again."""
+        self.topics.clear()
+        self.subscriptions.clear()
+        self.topics_by_no.clear()
+        self._topic_names.clear()
+        self._subscription_names.clear()
+
     def remove_topic(self, topic: Topic) -> None:
         """Take the name out of use; the topic itself goes with the last of its subscriptions."""
         del self.topics[topic.name]

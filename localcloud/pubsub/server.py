@@ -19,6 +19,8 @@ from localcloud.pubsub.metrics import MetricsServer
 from localcloud.pubsub.outbound import Outbound
 from localcloud.pubsub.publisher_service import PublisherService
 from localcloud.pubsub.rpc import Methods, Refused
+from localcloud.pubsub.schema_service import SchemaService
+from localcloud.pubsub.schemas import Schemas
 from localcloud.pubsub.snapshot_service import SnapshotService
 from localcloud.pubsub.snapshots import Snapshots
 from localcloud.pubsub.store import Durability, Store
@@ -74,6 +76,7 @@ class PubSubServer:
         unkind = None if unkind_seed is None else Unkind(unkind_seed)
         self._broker = Broker(self._store, clock or SystemClock(), compile_for_stored, unkind)
         self._snapshots = Snapshots(self._broker)
+        self._schemas = Schemas(self._broker)
         self._housekeeping = Housekeeping(self._broker, self._snapshots)
         self._inspector = Inspector(self._broker)
         self._outbound = Outbound(self._broker)
@@ -98,14 +101,15 @@ class PubSubServer:
         """
         self._store.open()
         self._broker.load()
+        self._broker.on_reload = [self._snapshots.load, self._schemas.load, self._outbound.start]
         self._snapshots.load()
+        self._schemas.load()
         self._housekeeping.start()
         await self._store.settle()
         server = grpc.aio.server(options=_OPTIONS)
         server.add_generic_rpc_handlers(
             (
                 *self._services(),
-                Refused("google.pubsub.v1.SchemaService"),
                 Refused("google.iam.v1.IAMPolicy"),
             )
         )
@@ -122,11 +126,13 @@ class PubSubServer:
 
     def _services(self) -> tuple[Methods, ...]:
         publisher = Methods("google.pubsub.v1.Publisher")
-        PublisherService(self._broker, self._snapshots).register(publisher)
+        PublisherService(self._broker, self._snapshots, self._schemas).register(publisher)
         subscriber = Methods("google.pubsub.v1.Subscriber")
         SubscriberService(self._broker, self._outbound, self._min_ack_deadline_s).register(subscriber)
         SnapshotService(self._broker, self._snapshots).register(subscriber)
-        return publisher, subscriber, self._inspector.methods()
+        schemas = Methods("google.pubsub.v1.SchemaService")
+        SchemaService(self._schemas).register(schemas)
+        return publisher, subscriber, schemas, self._inspector.methods()
 
     def _bind(self, server: grpc.aio.Server) -> int:
         kept = self._data_dir / "pubsub.port.json"

@@ -40,7 +40,9 @@ class Snapshots:
         self.names: list[str] = []
 
     def load(self) -> None:
-        """Read the table; the broker has its topics by now."""
+        """Read the table, at the start and after a refused commit; the broker has its topics by now."""
+        self._by_name.clear()
+        self.names.clear()
         for no, topic_no, config, cursor in self._broker.store.read(
             "SELECT no, topic_no, config, cursor FROM snapshots"
         ):
@@ -100,11 +102,7 @@ class Snapshots:
         write(_INSERT, [(snapshot.no, name, topic.no, config.SerializeToString(), snapshot.cursor)])
         write(_COPY_ACKS, [(snapshot.no, subscription.no)])
         self._keep(snapshot)
-        try:
-            await self._broker.store.settle()
-        except BaseException:
-            self._forget(snapshot)
-            raise
+        await self._broker.store.settle()
         return snapshot
 
     async def update(self, snapshot: Snapshot, config: Any) -> None:
@@ -112,12 +110,8 @@ class Snapshots:
         self._broker.store.write(
             "UPDATE snapshots SET config = ? WHERE no = ?", [(config.SerializeToString(), snapshot.no)]
         )
-        before, snapshot.config = snapshot.config, config
-        try:
-            await self._broker.store.settle()
-        except BaseException:
-            snapshot.config = before
-            raise
+        snapshot.config = config
+        await self._broker.store.settle()
 
     def delete(self, snapshot: Snapshot) -> None:
         """Remove a snapshot, with the batch in hand."""

@@ -30,6 +30,32 @@ _CHECKPOINT_PAGES = 2048  # 16 MiB of write-ahead log
 _SYNCHRONOUS = {"full": "FULL", "normal": "NORMAL", "memory": "OFF"}
 
 
+class _Batch:
+    """What one commit makes durable, and who waits for it."""
+
+    __slots__ = ("after", "done", "statements")
+
+    def __init__(self) -> None:
+        self.statements: list[tuple[str, list[Any]]] = []
+        self.after: list[Callable[[], None]] = []
+        self.done: asyncio.Future[None] | None = None
+
+    @property
+    def is_wanted(self) -> bool:
+        """Whether there is anything to write or anybody waiting."""
+        return bool(self.statements or self.after or self.done is not None)
+
+    def succeed(self) -> None:
+        for callback in self.after:
+            callback()
+        if self.done is not None and not self.done.done():
+            self.done.set_result(None)
+
+    def fail(self, error: Unavailable) -> None:
+        if self.done is not None and not self.done.done():
+            self.done.set_exception(error)
+
+
 class Store:
     """The database of one broker.
 
@@ -42,11 +68,9 @@ class Store:
     def __init__(self, data_dir: Path, durability: Durability = "full") -> None:
         self._durability = durability
         self._path = data_dir / "pubsub.sqlite"
-        self._statements: list[tuple[str, list[Any]]] = []
+        self._batch = _Batch()
         self._collectors: list[Callable[[], None]] = []
         self._failure_hooks: list[Callable[[], None]] = []
-        self._batch: asyncio.Future[None] | None = None
-        self._after: list[Callable[[], None]] = []
         self._is_committing = False
         self._is_scheduled = False
         self._later: asyncio.TimerHandle | None = None
@@ -102,31 +126,36 @@ class Store:
 
     def write(self, sql: str, rows: list[Any]) -> None:
         """Add a statement to the batch in hand, run once for each row. Nothing is written before a flush."""
-        if self._statements and self._statements[-1][0] is sql:
-            self._statements[-1][1].extend(rows)
+        statements = self._batch.statements
+        if statements and statements[-1][0] is sql:
+            statements[-1][1].extend(rows)
         else:
-            self._statements.append((sql, list(rows)))
+            statements.append((sql, list(rows)))
 
     def after_commit(self, callback: Callable[[], None]) -> None:
         """Run the callback once the batch in hand is committed, before anybody who waits for it; never if it fails."""
-        self._after.append(callback)
+        self._batch.after.append(callback)
         self.flushed()
 
     def add_collector(self, collect: Callable[[], None], failed: Callable[[], None]) -> None:
-        """Have `collect` add its statements whenever a batch closes; `failed` runs when a batch could not be committed."""
+        """Have `collect` add its statements whenever a batch closes.
+
+        `failed` runs when a batch could not be committed: memory is ahead of the disk then, and must read it again.
+        """
         self._collectors.append(collect)
         self._failure_hooks.append(failed)
 
     def flushed(self) -> asyncio.Future[None]:
         """A future, shared by many, done when everything written until now is committed. Await it with `settle`."""
-        if self._batch is None:
-            self._batch = asyncio.get_running_loop().create_future()
+        done = self._batch.done
+        if done is None:
+            done = self._batch.done = asyncio.get_running_loop().create_future()
             # Whoever waits sees the exception; a batch that nobody waits for must not complain when collected.
-            self._batch.add_done_callback(lambda done: done.exception())
+            done.add_done_callback(lambda future: future.exception())
         if not self._is_scheduled:
             self._is_scheduled = True
             asyncio.get_running_loop().call_soon(self._flush)
-        return self._batch
+        return done
 
     async def settle(self) -> None:
         """Wait until everything written until now is on disk.
@@ -138,7 +167,7 @@ class Store:
 
     def flush_within(self, delay_s: float) -> None:
         """Commit soon, for what nobody waits for (an ack without exactly-once)."""
-        if self._later is None and self._batch is None:
+        if self._later is None and self._batch.done is None:
             self._later = asyncio.get_running_loop().call_later(delay_s, self._flush_later)
 
     def _flush_later(self) -> None:
@@ -154,15 +183,13 @@ class Store:
             self._later = None
         for collect in self._collectors:
             collect()
-        batch, self._batch = self._batch, None
-        after, self._after = self._after, []
-        statements, self._statements = self._statements, []
-        if not statements:
-            _resolve(batch, after)
+        batch, self._batch = self._batch, _Batch()
+        if not batch.statements:
+            batch.succeed()
             return
         try:
             self._writer.execute("BEGIN IMMEDIATE")
-            for sql, rows in statements:
+            for sql, rows in batch.statements:
                 self._writer.executemany(sql, rows)
             if self._thread is None:
                 self._writer.execute("COMMIT")
@@ -171,41 +198,40 @@ class Store:
             return
         self.commits += 1
         if self._thread is None:
-            _resolve(batch, after)
+            batch.succeed()
             return
         self._is_committing = True
         commit = asyncio.get_running_loop().run_in_executor(self._thread, self._writer.execute, "COMMIT")
-        commit.add_done_callback(lambda done: self._finish(batch, after, done))
+        commit.add_done_callback(lambda done: self._finish(batch, done))
 
-    def _finish(
-        self, batch: asyncio.Future[None] | None, after: list[Callable[[], None]], done: asyncio.Future[Any]
-    ) -> None:
+    def _finish(self, batch: _Batch, done: asyncio.Future[Any]) -> None:
         self._is_committing = False
         error = done.exception()
         if error is None:
-            _resolve(batch, after)
+            batch.succeed()
         else:
             self._fail(batch, error)
-        if self._statements or self._batch is not None:
+        if self._batch.is_wanted:
             self.flushed()
 
-    def _fail(self, batch: asyncio.Future[None] | None, error: BaseException) -> None:
+    def _fail(self, batch: _Batch, error: BaseException) -> None:
+        """The batch is lost, and with it the one in hand, for that may build on it (a message to a topic that is gone)."""
         if self._writer.in_transaction:
             self._writer.execute("ROLLBACK")
         _LOG.error("commit failed", extra={"action": "commit_failed", "path": str(self._path), "error": str(error)})
+        in_hand, self._batch = self._batch, _Batch()
+        refusal = Unavailable(
+            f"{self._path} refused the write ({error}); free disk space or mend the folder, then try again."
+        )
+        in_hand.fail(refusal)
+        batch.fail(refusal)
         for failed in self._failure_hooks:
             failed()
-        if batch is not None and not batch.done():
-            batch.set_exception(
-                Unavailable(
-                    f"{self._path} refused the write ({error}); free disk space or mend the folder, then try again."
-                )
-            )
 
     async def close(self) -> None:
         """Commit what is in hand and close the file."""
         try:
-            while self._statements or self._batch is not None or self._is_committing or self._collect_pending():
+            while self._is_committing or self._collect_pending():
                 await self.settle()
                 await asyncio.sleep(0)
         finally:
@@ -221,14 +247,7 @@ class Store:
     def _collect_pending(self) -> bool:
         for collect in self._collectors:
             collect()
-        return bool(self._statements)
-
-
-def _resolve(batch: asyncio.Future[None] | None, after: list[Callable[[], None]]) -> None:
-    for callback in after:
-        callback()
-    if batch is not None and not batch.done():
-        batch.set_result(None)
+        return self._batch.is_wanted
 
 
 def _connect(path: str, synchronous: str) -> sqlite3.Connection:

@@ -91,11 +91,7 @@ class SubscriberService:
             subscription.active_us,
         )
         self._broker.store.write(_INSERT, [row])
-        try:
-            await self._broker.store.settle()
-        except BaseException:
-            self._broker.registry.remove_subscription(subscription, NotFound(f"{config.name} could not be created."))
-            raise
+        await self._broker.store.settle()
         self._outbound.sync(subscription)
         return self._shown(subscription)
 
@@ -152,11 +148,7 @@ class SubscriberService:
         self._check(changed)
         subscription.configure(changed)
         self._broker.registry.save_subscription(subscription)
-        try:
-            await self._broker.store.settle()
-        except BaseException:
-            subscription.configure(before)
-            raise
+        await self._broker.store.settle()
         if changed.push_config != before.push_config:
             self._switch_delivery(subscription)
         return self._shown(subscription)

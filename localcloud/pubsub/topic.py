@@ -30,6 +30,7 @@ class Topic:
         """Take on a changed configuration."""
         self.config = config
         self.name: str = DELETED_TOPIC if self.is_deleted else config.name
+        self.has_schema = config.HasField("schema_settings")
         self.retention_s = wire.to_s(config.message_retention_duration)
 
     @property

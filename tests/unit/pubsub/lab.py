@@ -14,6 +14,7 @@ from localcloud.pubsub.filters import compile_for_stored
 from localcloud.pubsub.housekeeping import Housekeeping
 from localcloud.pubsub.outbound import Outbound
 from localcloud.pubsub.publisher_service import PublisherService
+from localcloud.pubsub.schemas import Schemas
 from localcloud.pubsub.snapshot_service import SnapshotService
 from localcloud.pubsub.snapshots import Snapshots
 from localcloud.pubsub.store import Store
@@ -54,14 +55,17 @@ class Lab:
         self.store = Store(self.data_dir, "normal")
         self.broker = Broker(self.store, self.clock, compile_for_stored)
         self.snapshots = Snapshots(self.broker)
-        self.publisher = PublisherService(self.broker, self.snapshots)
+        self.schemas = Schemas(self.broker)
+        self.publisher = PublisherService(self.broker, self.snapshots, self.schemas)
         self.outbound = Outbound(self.broker)
         self.subscriber = SubscriberService(self.broker, self.outbound, min_ack_deadline_s=1)
         self.seeker = SnapshotService(self.broker, self.snapshots)
         self.housekeeping = Housekeeping(self.broker, self.snapshots)
         self.store.open()
         self.broker.load()
+        self.broker.on_reload = [self.snapshots.load, self.schemas.load]
         self.snapshots.load()
+        self.schemas.load()
         self.reader = Consumer()
 
         async def first_round() -> None:
