@@ -6,9 +6,9 @@ from typing import Any
 
 from google.api_core import exceptions as google_errors
 
-from messages import DecodeError, Filtered
+from messages.dead_letters import origin_of
+from messages.identity import run_id_of
 from messages.topics import DEAD_LETTER_SUBSCRIPTION, subscription_path
-from messages.triggers import is_notification, parse_notification
 
 _PULL_TIMEOUT_S = 1.0
 _AT_MOST = 100
@@ -16,7 +16,7 @@ _AT_MOST = 100
 
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
-    """A message that was put aside; `run_id` is "" where it belongs to none."""
+    """A message that was put aside; `run_id` is the run that it would have belonged to, "" where it names none."""
 
     message_id: str
     run_id: str
@@ -42,20 +42,6 @@ def peek(subscriber: Any, project: str) -> list[DeadLetter]:
 
 
 def _dead_letter(message_id: str, attributes: Mapping[str, str]) -> DeadLetter:
-    return DeadLetter(
-        message_id=message_id,
-        run_id=run_of(attributes),
-        reason=attributes.get("baton-dead-letter-reason", "no worker could take it within the delivery attempts"),
-        topic=attributes.get("baton-dead-letter-topic", ""),
-    )
-
-
-def run_of(attributes: Mapping[str, str]) -> str:
-    if "ce-subject" in attributes:
-        return attributes["ce-subject"]
-    if not is_notification(attributes):
-        return ""
-    try:
-        return parse_notification(attributes).run_id
-    except (DecodeError, Filtered):
-        return ""
+    origin = origin_of(attributes)
+    run_id = run_id_of(attributes, origin.message_id or message_id)
+    return DeadLetter(message_id, run_id, origin.reason, origin.topic)

@@ -12,8 +12,8 @@ from datetime import datetime
 from typing import Any
 
 from baton.runs import Run, StageView
+from workers.endpoint import deployed_model_id_of
 from workers.google_rest import GoogleRest
-from workers.rollout import deployed_model_id_of
 
 ROLLOUT = "deploy"
 _PAGE_SIZE = 1000

@@ -13,8 +13,7 @@ from google.api_core import exceptions as google_errors
 from baton.connections import KNOWN_FAULTS, Connections
 from baton.runs import Run, StageView
 from workers.dataflow import KIND as DATAFLOW
-from workers.record import JobRef
-from workers.rollout import RESOURCE
+from workers.record import RESOURCE, JobRef
 from workers.vertex import KIND as CUSTOM_JOB
 from workers.vertex import Operations
 
@@ -115,8 +114,9 @@ def run_artifacts(run: Run, connections: Connections) -> str:
 
 
 def _rollout_progress(stage: StageView, job_state: str) -> Progress:
-    done = stage.phase_index
-    return Progress(done / len(ROLLOUT_PHASES), job_state, stage.phase)
+    if stage.phase not in ROLLOUT_PHASES:
+        return Progress(None, job_state, stage.phase)  # taking a failed one back has no share of the way
+    return Progress(ROLLOUT_PHASES.index(stage.phase) / len(ROLLOUT_PHASES), job_state, stage.phase)
 
 
 def _fraction(value: Any) -> float | None:

@@ -6,12 +6,13 @@ from typing import Any
 import pytest
 from google.pubsub_v1 import types
 
-from baton import deadletters, joblogs, setup
+from baton import joblogs, setup
 from baton.runs import Run, RunState, StageView, Step
 from baton.setup import subscription_differences, wanted_subscription
-from messages.topics import SUBSCRIPTIONS
-from messages.triggers import StoredObject
-from workers.rollout import deployed_model_id_of
+from baton.tracking import ROLLOUT_PHASES
+from messages.topics import AUDIT_SUBSCRIPTIONS, SUBSCRIPTIONS
+from workers.deploy import Deploy
+from workers.endpoint import deployed_model_id_of
 from workers.settings import Settings
 
 
@@ -24,7 +25,7 @@ def as_created(name: str, **changes: Any) -> types.Subscription:
     return types.Subscription(**{**wanted_subscription("p", name), **changes})
 
 
-@pytest.mark.parametrize("name", sorted(SUBSCRIPTIONS))
+@pytest.mark.parametrize("name", sorted({**SUBSCRIPTIONS, **AUDIT_SUBSCRIPTIONS}))
 def test_what_set_up_creates_is_what_it_looks_for(name: str) -> None:
     """A subscription just made differs in nothing."""
     assert subscription_differences(wanted_subscription("p", name), as_created(name)) == []
@@ -77,18 +78,8 @@ def test_logs_are_asked_for_by_job_over_all_attempts() -> None:
     assert joblogs.filters_of(run, deploy) == [(id_, f'labels.deployed_model_id="{id_}"') for id_ in ids]
 
 
-@pytest.mark.parametrize(
-    ("attributes", "run_id"),
-    [
-        ({"ce-subject": "run-1"}, "run-1"),
-        (
-            {"eventType": "OBJECT_FINALIZE", "bucketId": "b", "objectId": "a/x.csv", "objectGeneration": "1"},
-            StoredObject("b", "a/x.csv", 1).run_id,
-        ),
-        ({"eventType": "OBJECT_FINALIZE", "bucketId": "b"}, ""),
-        ({}, ""),
-    ],
-)
-def test_a_dead_letter_is_known_by_the_run_it_would_have_started(attributes: dict[str, str], run_id: str) -> None:
-    """Our events name it; a notification's follows from bucket, object and generation."""
-    assert deadletters.run_of(attributes) == run_id
+def test_the_phases_of_a_rollout_are_those_that_the_worker_has() -> None:
+    """The progress of a rollout is counted in them."""
+    nothing: Any = None
+    phases = Deploy(nothing, nothing, nothing, nothing, nothing).phases
+    assert tuple(phase.name for phase in phases) == ROLLOUT_PHASES
