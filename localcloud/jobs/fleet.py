@@ -50,7 +50,6 @@ class _Server:
 
     key: str
     spec: Mapping[str, Any]
-    run_id: str
     upstream: Upstream | None = None
     failures: int = 0
     last_end: str = ""
@@ -72,9 +71,9 @@ class Fleet:
     def recover(self) -> None:
         """Take up the servers on record. Call after the store is open and before the supervisor finds their processes."""
         for document in self._store.documents(KIND):
-            server = _Server(document["key"], document["spec"], document["runId"])
+            server = _Server(document["key"], document["spec"])
             self._servers[server.key] = server
-            run = self._supervisor.get(server.run_id)
+            run = self._supervisor.get(document["runId"])
             if run is None or run.phase == "ended":
                 self._launch(server, delay_s=0.0)
 
@@ -96,7 +95,7 @@ class Fleet:
             spec: argv, env, directory, log, healthRoute, predictRoute, refusal.
         """
         if key not in self._servers:
-            server = _Server(key, spec, "")
+            server = _Server(key, spec)
             self._servers[key] = server
             with self._store.transaction():
                 log_document = {"key": key, "log": spec["log"], "createUs": self._clock()}
@@ -118,8 +117,10 @@ class Fleet:
             return
         if server.prober is not None:
             server.prober.cancel()
+        document = self._store.get(KIND, key)
         self._store.delete(KIND, key)
-        self._supervisor.cancel(server.run_id)
+        if document is not None:
+            self._supervisor.cancel(document["runId"])
 
     async def wait_ready(self, key: str, timeout_s: float) -> None:
         """Wait until a server is healthy; raises NeverReady with its last log lines."""
@@ -158,8 +159,8 @@ class Fleet:
     # The listener's side
 
     def run_started(self, run: Run) -> None:
-        server = self._servers.get(run.owner)
-        if server is None or server.run_id != run.run_id:
+        server = self._server_of(run)
+        if server is None:
             return
         if server.upstream is not None:
             server.upstream.close()
@@ -169,9 +170,9 @@ class Fleet:
         server.prober = asyncio.get_running_loop().create_task(self._probe(server), name=f"probe:{server.key}")
 
     def run_ended(self, run: Run, outcome: Outcome) -> None:
-        server = self._servers.get(run.owner)
+        server = self._server_of(run)
         self._store.delete("run", run.run_id)
-        if server is None or server.run_id != run.run_id:
+        if server is None:
             return
         server.ready.clear()
         if server.prober is not None:
@@ -187,11 +188,15 @@ class Fleet:
 
     # Small things
 
+    def _server_of(self, run: Run) -> _Server | None:
+        """The server whose present process this is, by the record: it may have been tried before in vain."""
+        document = self._store.get(KIND, run.owner)
+        return self._servers.get(run.owner) if document and document["runId"] == run.run_id else None
+
     def _launch(self, server: _Server, *, delay_s: float) -> None:
         spec, now = server.spec, self._clock()
-        server.run_id = f"{RUN_KIND}-{new_number()}"
         run = Run(
-            run_id=server.run_id,
+            run_id=f"{RUN_KIND}-{new_number()}",
             owner=server.key,
             argv=spec["argv"],
             env=spec["env"],

@@ -18,18 +18,21 @@ import contextlib
 import logging
 import shutil
 import signal
+import sqlite3
 from collections import deque
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 from localcloud.jobs import processes
+from localcloud.jobs.background import Background
 from localcloud.jobs.logs import LogFile
 from localcloud.jobs.names import Clock
 from localcloud.jobs.records import Outcome, Run
 from localcloud.jobs.store import Store
 
 KIND = "run"
+_RECORD_AGAIN_S = 1.0
 _KILL_WAIT_S = 2.0  # after KILL only a process in uninterruptible sleep is left
 
 log = logging.getLogger(__name__)
@@ -57,9 +60,8 @@ class Supervisor:
         self._listeners: dict[str, Listener] = {}
         self._queue: deque[str] = deque()
         self._watches: dict[str, processes.Watch] = {}
-        self._timers: dict[str, list[asyncio.TimerHandle]] = {}
         self._slots: set[str] = set()
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._background = Background()
         self._ended = asyncio.Event()
         self._is_stopping = False
 
@@ -88,7 +90,7 @@ class Supervisor:
         Call it inside the transaction that records its owner: then both are known, or neither.
         """
         self._save(run)
-        self._soon(lambda: self._enqueue(run))
+        self._background.soon(lambda: self._enqueue(run))
 
     def cancel(self, run_id: str) -> None:
         """Ask a run to end: TERM now, KILL after the grace; one not yet started never starts."""
@@ -107,8 +109,7 @@ class Supervisor:
 
     def after(self, run_id: str, delay_s: float, action: Callable[[], None]) -> None:
         """Do something later, unless the run has ended by then."""
-        timer = asyncio.get_running_loop().call_later(delay_s, action)
-        self._timers.setdefault(run_id, []).append(timer)
+        self._background.after(run_id, delay_s, action)
 
     async def recover(self) -> None:
         """Find again what an earlier service left behind. Call once, before anything is submitted."""
@@ -138,13 +139,9 @@ class Supervisor:
                 if run.phase == "running":
                     processes.signal_group(run.pid, signal.SIGKILL)
             await self._all_ended(_KILL_WAIT_S)
-        for timers in self._timers.values():
-            for timer in timers:
-                timer.cancel()
         for watch in self._watches.values():
             watch.close()
-        if self._tasks:
-            await asyncio.wait(self._tasks, timeout=_KILL_WAIT_S)
+        await self._background.close(_KILL_WAIT_S)
 
     # Starting
 
@@ -173,12 +170,17 @@ class Supervisor:
         if run.refusal:
             self._finish(run, Outcome(None, "refused", run.refusal))
             return
+        port = processes.free_port() if run.port_variable else 0
+        starting = run.but(phase="starting", attempt=run.attempt + 1, port=port)
+        try:
+            self._save(starting)
+        except sqlite3.Error:
+            log.exception("cannot record a start, trying again", extra={"action": "record_failed", "run_id": run_id})
+            self.after(run_id, _RECORD_AGAIN_S, lambda: self._enqueue(run))
+            return
         if run.takes_slot:
             self._slots.add(run_id)
-        port = processes.free_port() if run.port_variable else 0
-        run = run.but(phase="starting", attempt=run.attempt + 1, port=port)
-        self._save(run)
-        self._spawn(run)
+        self._spawn(starting)
 
     def _spawn(self, run: Run) -> None:
         """Start the wrapper of the attempt on record; a wrapper already on its way makes this one give way."""
@@ -199,7 +201,7 @@ class Supervisor:
         except (OSError, ValueError) as error:
             self._finish(run, Outcome(None, "refused", f"the process could not be started: {error}"))
             return
-        self._running(run, pid, is_child=True)
+        self._record(run.run_id, lambda: self._running(run, pid, is_child=True))
 
     def _running(self, run: Run, pid: int, *, is_child: bool) -> None:
         """Put on record that the process runs, and watch it."""
@@ -227,24 +229,35 @@ class Supervisor:
         # What a job leaves behind dies with it, as in a container; the group's number is ours until we reap.
         processes.signal_group(pid, signal.SIGKILL)
         status = processes.reap(pid)
+        self._record(run_id, lambda: self._gone(run_id, pid, status))
+
+    def _gone(self, run_id: str, pid: int, status: int | None) -> None:
+        """A process has ended and is reaped."""
+        run = self.get(run_id)
+        if run is None or run.phase == "ended":
+            return
         code = processes.exit_code(self.place(run))
         if code is None and status is not None and status >= 0:
             if status == processes.CLAIM_LOST and processes.claimant(self.place(run)) not in (None, pid):
-                self._spawn_task(self._find(run))
+                self._background.spawn(self._find(run))
                 return
             code = status  # the exit file could not be written (a full disk)
         if code is None:
-            self._spawn_task(self._settle_lost(run))
+            self._background.spawn(self._settle_lost(run))
         else:
-            self._spawn_task(asyncio.to_thread(_sweep, _token(run)))
+            self._background.spawn(asyncio.to_thread(_sweep, _token(run)))
             self._settle(run, code)
 
     async def _settle_lost(self, run: Run) -> None:
         """The wrapper died without a word: what it left must be gone before another attempt starts."""
         await asyncio.to_thread(_sweep, _token(run))
-        present = self.get(run.run_id)
-        if present is not None and present.phase != "ended":
-            self._settle(present, processes.exit_code(self.place(present)))
+
+        def settle() -> None:
+            present = self.get(run.run_id)
+            if present is not None and present.phase != "ended":
+                self._settle(present, processes.exit_code(self.place(present)))
+
+        self._record(run.run_id, settle)
 
     def _settle(self, run: Run, code: int | None) -> None:
         """Decide what an exit means: an end, or another attempt."""
@@ -268,7 +281,7 @@ class Supervisor:
         self._slots.discard(run.run_id)
         run = run.but(phase="queued", pid=0, losses=run.losses + 1)
         self._save(run)
-        self._soon(lambda: self._enqueue(run))
+        self._background.soon(lambda: self._enqueue(run))
 
     def _finish(self, run: Run, outcome: Outcome) -> None:
         run = run.but(phase="ended", pid=0)
@@ -276,17 +289,16 @@ class Supervisor:
             self._save(run)
             self._listener(run).run_ended(run, outcome)
         self._slots.discard(run.run_id)
-        for timer in self._timers.pop(run.run_id, ()):
-            timer.cancel()
+        self._background.drop(run.run_id)
         self._ended.set()
         self._remove_place(run.run_id)
-        self._soon(self._pump)
+        self._background.soon(self._pump)
 
     def _terminate(self, run: Run) -> None:
         if run.phase == "queued":
             with contextlib.suppress(ValueError):
                 self._queue.remove(run.run_id)
-            self._soon(lambda: self._start(run.run_id))  # sees the mark and finishes it
+            self._background.soon(lambda: self._start(run.run_id))  # sees the mark and finishes it
         elif run.pid:
             pid = run.pid
             processes.signal_group(pid, signal.SIGTERM)
@@ -338,6 +350,14 @@ class Supervisor:
 
     # Small things
 
+    def _record(self, run_id: str, step: Callable[[], None]) -> None:
+        """Take a step that must not be lost: while the store refuses it (a full disk), try again."""
+        try:
+            step()
+        except sqlite3.Error:
+            log.exception("cannot record a step, trying again", extra={"action": "record_failed", "run_id": run_id})
+            self.after(run_id, _RECORD_AGAIN_S, lambda: self._record(run_id, step))
+
     def place(self, run: Run) -> Path:
         """The directory of a run's present attempt."""
         return self._directory / run.run_id / str(run.attempt)
@@ -345,7 +365,7 @@ class Supervisor:
     def _remove_place(self, run_id: str) -> None:
         place = self._directory / run_id
         if place.exists():
-            self._spawn_task(asyncio.to_thread(shutil.rmtree, place, ignore_errors=True))
+            self._background.spawn(asyncio.to_thread(shutil.rmtree, place, ignore_errors=True))
 
     def _runs(self) -> Iterable[Run]:
         return [Run.of(document) for document in self._store.documents(KIND)]
@@ -355,19 +375,6 @@ class Supervisor:
 
     def _listener(self, run: Run) -> Listener:
         return self._listeners[run.run_id.partition("-")[0]]
-
-    def _soon(self, action: Callable[[], None]) -> None:
-        asyncio.get_running_loop().call_soon(action)
-
-    def _spawn_task(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.get_running_loop().create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._task_done)
-
-    def _task_done(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
-        if not task.cancelled() and task.exception() is not None:
-            log.error("background work failed", exc_info=task.exception(), extra={"action": "task_failed"})
 
     async def _all_ended(self, within_s: float) -> bool:
         loop = asyncio.get_running_loop()

@@ -1,0 +1,203 @@
+"""The supervisor: runs real processes, and keeps its records in step with them."""
+
+import asyncio
+import os
+import sqlite3
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import pytest
+
+from localcloud.jobs import supervisor as module
+from localcloud.jobs.names import wall_clock
+from localcloud.jobs.records import Outcome, Run
+from localcloud.jobs.store import Store
+from localcloud.jobs.supervisor import Supervisor
+
+
+class Owner:
+    """Listens, and remembers."""
+
+    def __init__(self) -> None:
+        self.started: list[str] = []
+        self.ended: dict[str, Outcome] = {}
+
+    def run_started(self, run: Run) -> None:
+        self.started.append(run.run_id)
+
+    def run_ended(self, run: Run, outcome: Outcome) -> None:
+        self.ended[run.run_id] = outcome
+
+    async def end(self, run_id: str) -> Outcome:
+        async with asyncio.timeout(10):
+            while run_id not in self.ended:
+                await asyncio.sleep(0.002)
+        return self.ended[run_id]
+
+
+class House:
+    """A store and a supervisor on one directory."""
+
+    def __init__(self, folder: Path, max_parallel: int = 4) -> None:
+        self.folder = folder
+        (folder / "runs").mkdir(exist_ok=True)
+        self.store = Store(folder)
+        self.owner = Owner()
+        self.supervisor = Supervisor(
+            self.store, folder / "runs", wall_clock(), max_parallel=max_parallel, kill_grace_s=0.1
+        )
+        self.supervisor.listen("test", self.owner)
+
+    def run(self, name: str, script: str, **fields: object) -> str:
+        run_id = f"test-{name}"
+        run = Run(
+            run_id=run_id,
+            owner=name,
+            argv=["/bin/sh", "-c", script],
+            env={"PATH": os.environ["PATH"]},
+            directory="",
+            log=str(self.folder / f"{name}.log"),
+            submitted_us=0,
+        )
+        self.supervisor.submit(run.but(**fields))
+        return run_id
+
+    async def stop(self, grace_s: float = 0.1) -> None:
+        await self.supervisor.stop(grace_s)
+        self.store.close()
+
+
+def in_house(folder: Path, body: Callable[[House], Awaitable[None]], max_parallel: int = 4) -> None:
+    async def run() -> None:
+        house = House(folder, max_parallel)
+        try:
+            await body(house)
+        finally:
+            await house.stop()
+
+    asyncio.run(run())
+
+
+def test_at_most_so_many_at_once_in_order(tmp_path: Path) -> None:
+    """No more runs than the limit are alive at a time, and they start in the order they came."""
+
+    async def body(house: House) -> None:
+        active = tmp_path / "active"
+        active.mkdir()
+        script = f"touch {active}/$$; ls {active} | wc -l; sleep 0.03; rm {active}/$$"
+        ids = [house.run(str(number), script) for number in range(12)]
+        for run_id in ids:
+            assert (await house.owner.end(run_id)).succeeded
+        assert house.owner.started == ids
+        assert max(int((tmp_path / f"{number}.log").read_text()) for number in range(12)) <= 3
+
+    in_house(tmp_path, body, max_parallel=3)
+
+
+def test_a_full_disk_delays_and_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While the store refuses to write, runs that start or end are tried again, and their ends are recorded later."""
+    monkeypatch.setattr(module, "_RECORD_AGAIN_S", 0.02)
+    commit = Store._commit
+    refusing = [False]
+
+    def refuse(self: Store, pending: object) -> None:
+        if refusing[0] and pending:
+            raise sqlite3.OperationalError("database or disk is full")
+        commit(self, pending)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Store, "_commit", refuse)
+
+    async def body(house: House) -> None:
+        gate = tmp_path / "gate"
+        ending = house.run("ending", f"while [ ! -e {gate} ]; do sleep 0.005; done; exit 3")
+        async with asyncio.timeout(5):
+            while not house.owner.started:
+                await asyncio.sleep(0.002)
+        starting = house.run("starting", f"echo x >>{tmp_path}/starts")
+        refusing[0] = True
+        gate.touch()
+        await asyncio.sleep(0.15)
+        record = house.supervisor.get(ending)
+        assert record is not None
+        assert record.phase == "running"
+        refusing[0] = False
+        assert (await house.owner.end(ending)).exit_code == 3
+        assert (await house.owner.end(starting)).succeeded
+        assert (tmp_path / "starts").read_text() == "x\n"
+
+    in_house(tmp_path, body)
+
+
+def test_what_vanishes_is_started_anew_three_times(tmp_path: Path) -> None:
+    """A run whose processes are all killed starts anew; the fourth time it is given up as lost."""
+
+    async def body(house: House) -> None:
+        run_id = house.run("v", "echo x; kill -9 -$(ps -o pgid= -p $$ | tr -d ' ')")
+        outcome = await house.owner.end(run_id)
+        assert outcome.reason == "lost"
+        assert "4 times" in outcome.message
+        assert (tmp_path / "v.log").read_text() == "x\n" * 4
+
+    in_house(tmp_path, body)
+
+
+def test_an_own_signal_is_an_exit(tmp_path: Path) -> None:
+    """A job that is killed alone, as by the memory killer, has failed: its wrapper says how."""
+
+    async def body(house: House) -> None:
+        outcome = await house.owner.end(house.run("k", "kill -9 $$"))
+        assert (outcome.reason, outcome.exit_code) == ("exited", 137)
+
+    in_house(tmp_path, body)
+
+
+def test_scratch_is_private_and_removed(tmp_path: Path) -> None:
+    """Each run has a scratch directory of its own, its working directory and TMPDIR, gone after its end."""
+
+    async def body(house: House) -> None:
+        await house.owner.end(house.run("s", 'touch here "$TMPDIR/there"; pwd; ls | wc -l'))
+        where, count = (tmp_path / "s.log").read_text().split()
+        assert int(count) == 2
+        async with asyncio.timeout(5):
+            while Path(where).exists():
+                await asyncio.sleep(0.005)
+
+    in_house(tmp_path, body)
+    assert list((tmp_path / "runs").iterdir()) == []
+
+
+def test_a_port_is_chosen_at_each_start(tmp_path: Path) -> None:
+    """A server learns its port from its variable and its arguments."""
+
+    async def body(house: House) -> None:
+        run_id = house.run("p", "echo $THE_PORT $(THE_PORT)", port_variable="THE_PORT")
+        await house.owner.end(run_id)
+        first, second = (tmp_path / "p.log").read_text().split()
+        assert first == second
+        assert 1024 < int(first) < 65536
+
+    in_house(tmp_path, body)
+
+
+def test_stop_and_start_carry_on(tmp_path: Path) -> None:
+    """A run cut off by a stop is queued for the next start, one that ended well in the grace has ended."""
+    script = f"trap 'exit 0' TERM; echo x >>{tmp_path}/well; while true; do sleep 0.01; done"
+
+    async def first(house: House) -> None:
+        house.run("well", script)
+        house.run("cut", f"echo x >>{tmp_path}/cut; [ $(wc -l <{tmp_path}/cut) -gt 1 ] || sleep 60")
+        async with asyncio.timeout(5):
+            while not ((tmp_path / "well").exists() and (tmp_path / "cut").exists()):
+                await asyncio.sleep(0.005)
+        await house.supervisor.stop(2.0)
+        assert house.owner.ended["test-well"].succeeded
+        assert "test-cut" not in house.owner.ended
+
+    async def second(house: House) -> None:
+        await house.supervisor.recover()
+        assert (await house.owner.end("test-cut")).succeeded
+        assert (tmp_path / "cut").read_text() == "x\nx\n"
+        assert (tmp_path / "well").read_text() == "x\n"
+
+    in_house(tmp_path, first)
+    in_house(tmp_path, second)
