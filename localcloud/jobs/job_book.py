@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from localcloud.faults import JOB_KINDS, Faults
+from localcloud.faults import Faults
 from localcloud.jobs.logs import LogFile
 from localcloud.jobs.names import Clock
 from localcloud.jobs.records import Job, JobKind, Outcome, Run
@@ -17,6 +17,7 @@ from localcloud.jobs.store import Document, Store
 from localcloud.jobs.supervisor import Supervisor
 
 _SUCCEEDED = {"dataflow": "JOB_STATE_DONE", "custom": "JOB_STATE_SUCCEEDED"}
+_RUN_FAULTS = frozenset({"slow", "preempt"})
 _TAIL_BYTES = 8192
 _TAIL_LINES = 10
 KEPT_US = 30 * 86_400 * 1_000_000  # Dataflow keeps finished jobs for 30 days
@@ -46,7 +47,7 @@ class JobBook:
 
     def create(self, job: Job, run: Run, method_id: str) -> Job:
         """Record a job with its run; it starts at once or when a slot is free. Answers the job as recorded."""
-        faults = {fault.kind: fault for fault in self._faults.take(method_id, JOB_KINDS)}
+        faults = {fault.kind: fault for fault in self._faults.take(method_id, _RUN_FAULTS)}
         state = "JOB_STATE_PENDING" if self._supervisor.has_slot else "JOB_STATE_QUEUED"
         job = job.but(state=state)
         if "slow" in faults:

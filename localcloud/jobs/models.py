@@ -181,6 +181,8 @@ class Models:
         parent_model = body.get("parentModel", "")
         if parent_model:
             name = parent_model.partition("@")[0]
+            if names.location_of(name) != location:
+                raise invalid(f"parent_model {parent_model!r} is not in {location}, where the version is uploaded.")
             self._registry.find(name)
             taken = [number for other, number in under_way if other == name]
             return name, max([self._registry.last_number(name), *taken]) + 1

@@ -172,9 +172,7 @@ class Watch:
         self._pid, self._run, self._callback = pid, run, callback
         self._fd = -1
         self._timer: asyncio.Handle | None = None
-        if hasattr(os, "pidfd_open"):
-            self._open()
-        else:
+        if not (hasattr(os, "pidfd_open") and self._open()):
             self._poll()
 
     def close(self) -> None:
@@ -188,15 +186,18 @@ class Watch:
             self._timer.cancel()
             self._timer = None
 
-    def _open(self) -> None:
+    def _open(self) -> bool:
         try:
             self._fd = os.pidfd_open(self._pid)
         except ProcessLookupError:
             self._timer = self._loop.call_soon(self._fire)
-            return
+            return True
+        except OSError:  # an older kernel, or no descriptor left
+            return False
         self._loop.add_reader(self._fd, self._fire)
         if not self._lives():  # it ended, and its pid may be another's by now
             self._timer = self._loop.call_soon(self._fire)
+        return True
 
     def _poll(self) -> None:
         if self._lives():
@@ -205,7 +206,7 @@ class Watch:
             self._fire()
 
     def _lives(self) -> bool:
-        if not self._is_child:
+        if not (self._is_child and hasattr(os, "waitid")):
             return is_alive(self._pid, self._run)
         return os.waitid(os.P_PID, self._pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
 

@@ -75,11 +75,13 @@ def test_a_missing_artifact_fails_the_operation(vertex: Any, bucket: storage.Buc
 def test_a_chosen_id_is_given_once(vertex: Any, name: str) -> None:
     """A second upload with the same modelId is refused: that makes a repeated upload safe."""
     upload(vertex, model(name), modelId=name)
-    error = refused(
-        lambda: vertex.models().upload(parent=PARENT, body={"model": model(name), "modelId": name}).execute()
-    )
+    body = {"model": model(name), "modelId": name}
+    error = refused(lambda: vertex.models().upload(parent=PARENT, body=body).execute())
     assert error["code"] == 409
     assert error["status"] == "ALREADY_EXISTS"
+    elsewhere = {"model": model(name), "parentModel": f"projects/other/locations/eu/models/{name}"}
+    error = refused(lambda: vertex.models().upload(parent=PARENT, body=elsewhere).execute())
+    assert "projects/other" in error["message"]
 
 
 def test_versions_and_aliases(vertex: Any, name: str) -> None:

@@ -108,8 +108,11 @@ def test_strays_are_found_by_their_token(tmp_path: Path) -> None:
     ended(other)
 
 
-def test_a_watch_sees_an_end_at_once(tmp_path: Path) -> None:
-    """A watch calls back once, for our own child as for a stranger's, also when it had ended before."""
+@pytest.mark.parametrize("has_pidfd", [True, False])
+def test_a_watch_sees_an_end_at_once(tmp_path: Path, has_pidfd: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A watch calls back once, for our own child as for a stranger's, also when it had ended before; pidfd or not."""
+    if not has_pidfd:
+        monkeypatch.delattr(os, "pidfd_open", raising=False)
 
     async def watch() -> list[str]:
         seen: list[str] = []
