@@ -6,7 +6,7 @@ nothing can be checked by anybody; what is made twice there is resolved afterwar
 by the loser of the compare-and-set (`_disown`), and, where both died, by `workers.strays`.
 """
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from workers.ending import Ends
 from workers.errors import Conflict, StageError, TransientError
@@ -24,6 +24,7 @@ class Launches:
     def __init__(self, moves: Moves, ends: Ends) -> None:
         self._moves = moves
         self._ends = ends
+        self._unclear: dict[str, datetime] = {}  # run id -> until when a launch without an answer may still turn up
 
     def launch(self, entry: Entry) -> Entry | Next:
         """Make the next step of a record in `launching`."""
@@ -40,6 +41,10 @@ class Launches:
             if settled > now:
                 return Later((settled - now).total_seconds())
             return moves.move(entry, State.LAUNCHING, note=f"taken over from {record.mover}")
+        unclear_until = self._unclear.get(record.run_id, now)
+        if unclear_until > now:  # whatever woke us, the lists have not settled
+            return Later((unclear_until - now).total_seconds())
+        self._unclear.pop(record.run_id, None)
         if not moves.is_cleaning(record) and moves.ledger.is_cancelled(record.run_id):
             return self._ends.cancelled(entry)
         return self._start_job(entry)
@@ -57,6 +62,7 @@ class Launches:
         except TransientError as fault:
             if fault.ambiguous:
                 # The job may exist by now without being listed yet: look again only when lists have settled.
+                self._unclear[record.run_id] = moves.clock() + timedelta(seconds=moves.policy.settle_s)
                 raise TransientError(str(fault), ambiguous=True, retry_after_s=moves.policy.settle_s) from fault
             raise
 

@@ -288,3 +288,31 @@ def test_a_cancelled_run_launches_nothing_more(world: World) -> None:
     assert world.jobs[0].states() == [JobState.CANCELLED]
     engine.observe(watch.entry, JobStatus(JobState.CANCELLED))
     assert world.record("r2").outcome is Outcome.CANCELLED
+
+
+def test_nothing_wakes_a_launch_whose_answer_was_lost(world: World) -> None:
+    """The same event told again must not make its owner ask again before the lists have settled."""
+    world.intake().accept(world.message())
+    engine = world.engine()
+    world.jobs[0].refuse = TransientError("lost", ambiguous=True)
+    with pytest.raises(TransientError):
+        engine.advance("r1")
+    world.jobs[0].refuse = None
+    assert engine.advance("r1") == Later(SETTLE_S)
+    assert world.jobs[0].jobs == {}
+    world.clock.move(SETTLE_S)
+    assert isinstance(engine.advance("r1"), Watch)
+
+
+def test_the_next_attempt_waits_until_a_vanished_job_is_surely_gone(world: World) -> None:
+    """One answer that the provider does not know the job may lie behind; two with the settle time between do not."""
+    world.intake().accept(world.message())
+    engine = world.engine()
+    watch = engine.advance("r1")
+    assert isinstance(watch, Watch)
+    unknown, asked_at = JobStatus(JobState.VANISHED), world.clock.now
+    assert isinstance(engine.observe(watch.entry, unknown, asked_at), Watch)
+    world.clock.move(SETTLE_S * 3)
+    assert isinstance(engine.observe(watch.entry, unknown, asked_at), Watch), "an old answer, looked at late"
+    assert isinstance(engine.observe(watch.entry, unknown), Later), "backoff before the next attempt"
+    assert world.record().attempt == 2
