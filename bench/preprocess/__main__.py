@@ -8,6 +8,7 @@ import argparse
 import json
 import os
 import platform
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -32,6 +33,7 @@ class Way:
     rows: int
     wall_s: list[float] = field(default_factory=list)
     run_s: list[float] = field(default_factory=list)
+    cpu_s: list[float] = field(default_factory=list)
     peak_mib: float = 0.0
 
     def measure(self, directory: Path) -> None:
@@ -48,7 +50,15 @@ class Way:
         if answer["rows_written"] != 2 * self.rows:
             sys.exit(f"{self.name} wrote {answer['rows_written']} rows of {self.rows} births; two for each were due")
         self.run_s.append(answer["run_s"])
+        self.cpu_s.append(answer["cpu_s"])
         self.peak_mib = max(self.peak_mib, answer["peak_mib"])
+
+    def summary(self) -> dict[str, Any]:
+        """Return the medians, and all values."""
+        measured = {"wall_s": self.wall_s, "run_s": self.run_s, "cpu_s": self.cpu_s}
+        medians = {name: statistics.median(values) for name, values in measured.items()}
+        everything = {f"all_{name}": values for name, values in measured.items()}
+        return {"rows": self.rows, "peak_mib": round(self.peak_mib)} | medians | everything
 
 
 def measure(rows: int, original_rows: int, repeats: int, seed: int) -> dict[str, Any]:
@@ -68,7 +78,7 @@ def measure(rows: int, original_rows: int, repeats: int, seed: int) -> dict[str,
         for _ in range(repeats):  # in turns, so that a busy minute hits them all
             for way in ways:
                 way.measure(Path(scratch))
-    measured = {way.name: report.summary(way.wall_s, way.run_s, way.rows, way.peak_mib) for way in ways}
+    measured = {way.name: way.summary() for way in ways}
     return {
         "benchmark": "preprocess",
         "rows": rows,

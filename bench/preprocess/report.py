@@ -1,6 +1,5 @@
 """From measured times to ratios, and to a table."""
 
-import statistics
 from typing import Any
 
 GOAL_OVER_ORIGINAL = 100  # end to end, at 4,000,000 rows
@@ -12,18 +11,6 @@ TITLES = {
     "ours": "ours, Parquet",
     "ours_csv": "ours, CSV in",
 }
-
-
-def summary(wall_s: list[float], run_s: list[float], rows: int, peak_mib: float) -> dict[str, Any]:
-    """Return the medians, and all values."""
-    return {
-        "rows": rows,
-        "wall_s": statistics.median(wall_s),
-        "run_s": statistics.median(run_s),
-        "peak_mib": round(peak_mib),
-        "all_wall_s": wall_s,
-        "all_run_s": run_s,
-    }
 
 
 def extrapolate(ways: dict[str, Any], way: str, rows: int) -> tuple[float, float]:
@@ -60,15 +47,16 @@ def ratios(ways: dict[str, Any], rows: int) -> dict[str, Any]:
 
 def table(figures: dict[str, Any]) -> str:
     """Return the figures for a reader."""
-    lines = ["| way | rows | wall s | run phase s | peak MiB |", "|---|---|---|---|---|"]
+    lines = ["| way | rows | wall s | run phase s | processor s | peak MiB |", "|---|---|---|---|---|---|"]
     for name, title in TITLES.items():
         way = figures["ways"][name]
-        cells = [f"{way['rows']:,}", f"{way['wall_s']:.2f}", f"{way['run_s']:.2f}", str(way["peak_mib"])]
-        lines.append(f"| {title} | {' | '.join(cells)} |")
+        times = [f"{way[name]:.2f}" for name in ("wall_s", "run_s", "cpu_s")]
+        cells = [title, f"{way['rows']:,}", *times, str(way["peak_mib"])]
+        lines.append(f"| {' | '.join(cells)} |")
         if name in figures["ratios"]:
             found = figures["ratios"][name]
             title = f"extrapolated, by {found['rows_per_s']:,.0f} rows/s"
-            lines.append(f"| … {title} | {figures['rows']:,} | {found['extrapolated_wall_s']:.0f} | | |")
+            lines.append(f"| … {title} | {figures['rows']:,} | {found['extrapolated_wall_s']:.0f} | | | |")
     lines.append("")
     for name in ("original", "original_csv"):
         found = figures["ratios"][name]
