@@ -2,12 +2,12 @@
 
 import argparse
 import asyncio
-import json
 import logging
 import signal
 import sys
 from pathlib import Path
 
+from localcloud.logs import log_to_stderr
 from localcloud.pubsub.server import PubSubServer
 
 EXIT_CANNOT_START = 3
@@ -18,25 +18,6 @@ _EPILOG = """examples:
 then, in another shell:
   export PUBSUB_EMULATOR_HOST=127.0.0.1:8085
 """
-
-
-class JsonLines(logging.Formatter):
-    """One JSON object per record, extra fields included."""
-
-    _STANDARD = frozenset(vars(logging.makeLogRecord({})))
-
-    def format(self, record: logging.LogRecord) -> str:
-        """The record as one line."""
-        line = {
-            "time": self.formatTime(record, "%Y-%m-%dT%H:%M:%S%z"),
-            "level": record.levelname,
-            "logger": record.name,
-            "message": record.getMessage(),
-        }
-        line |= {key: value for key, value in vars(record).items() if key not in self._STANDARD}
-        if record.exc_info:
-            line["traceback"] = self.formatException(record.exc_info)
-        return json.dumps(line, default=str)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -100,9 +81,7 @@ async def serve(arguments: argparse.Namespace) -> int:
 def main() -> None:
     """Set up logging and serve."""
     arguments = parser().parse_args()
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(JsonLines())
-    logging.basicConfig(level=logging.INFO, handlers=[handler])
+    log_to_stderr()
     sys.exit(asyncio.run(serve(arguments)))
 
 

@@ -63,6 +63,7 @@ class DeliveryState:
         self._idle: dict[Consumer, None] = {}
         self._skips: set[int] = set()
         self._pauses = 0
+        self.export_state = 1  # ACTIVE; see exports.ExportState
         self.active_us = self.saved_active_us = 0
         self.new_failures: dict[int, int] = {}
         self.leases = LeaseTable(self._clock, self._lease_expired)

@@ -2,10 +2,14 @@
 
 import asyncio
 import logging
+from collections.abc import Mapping
 from typing import Any, Protocol
 
+from localcloud.pubsub.bigquery_export import BigQuerySink
 from localcloud.pubsub.broker import Broker
+from localcloud.pubsub.exports import ExportLoop, Sink
 from localcloud.pubsub.push import PushLoop
+from localcloud.pubsub.storage_export import StorageSink
 from localcloud.pubsub.subscription import Subscription
 
 _LOG = logging.getLogger(__name__)
@@ -16,10 +20,15 @@ class _Loop(Protocol):
 
 
 class Outbound:
-    """All delivering loops of a broker."""
+    """All delivering loops of a broker.
 
-    def __init__(self, broker: Broker) -> None:
+    Args:
+        environment: says where BigQuery and Cloud Storage are; looked up at each delivery, for they may start later.
+    """
+
+    def __init__(self, broker: Broker, environment: Mapping[str, str]) -> None:
         self._broker = broker
+        self._environment = environment
         self._tasks: dict[Subscription, asyncio.Task[None]] = {}
         self._client: Any = None
 
@@ -48,9 +57,16 @@ class Outbound:
             or subscription.config.detached
         ):
             return None
+        config = subscription.config
         if subscription.settings.is_push:
             return PushLoop(self._broker, subscription, self._http())
-        return None
+        if config.bigquery_config.table:
+            sink: Sink = BigQuerySink(subscription, self._http(), self._environment)
+        elif config.cloud_storage_config.bucket:
+            sink = StorageSink(subscription, self._http(), self._environment, self._broker.clock)
+        else:
+            return None
+        return ExportLoop(self._broker, subscription, sink)
 
     def _http(self) -> Any:
         if self._client is None:

@@ -4,6 +4,7 @@ import asyncio
 import json
 import logging
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 import grpc
@@ -55,6 +56,8 @@ class PubSubServer:
         min_ack_deadline_s: the service's floor is 10 s; tests may lower it.
         unkind_seed: turns on unkind mode (see `unkind.py`) with this seed.
         metrics_port: serve Prometheus metrics on this port (0 picks one); None for none.
+        environment: where BigQuery and Cloud Storage are (`BIGQUERY_EMULATOR_HOST`, `STORAGE_EMULATOR_HOST`), looked up
+            when a subscription writes there; None for the process's own environment.
     """
 
     def __init__(
@@ -68,6 +71,7 @@ class PubSubServer:
         min_ack_deadline_s: int = 10,
         unkind_seed: int | None = None,
         metrics_port: int | None = None,
+        environment: Mapping[str, str] | None = None,
     ) -> None:
         self._data_dir = data_dir
         self._host = host
@@ -79,7 +83,7 @@ class PubSubServer:
         self._schemas = Schemas(self._broker)
         self._housekeeping = Housekeeping(self._broker, self._snapshots)
         self._inspector = Inspector(self._broker)
-        self._outbound = Outbound(self._broker)
+        self._outbound = Outbound(self._broker, os.environ if environment is None else environment)
         self._metrics = None if metrics_port is None else MetricsServer(self._inspector, host, metrics_port)
         self.metrics_port = 0
         self._min_ack_deadline_s = min_ack_deadline_s

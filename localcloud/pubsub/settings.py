@@ -40,6 +40,7 @@ class SubscriptionSettings:
     expiration_s: float | None
     filter: str
     is_push: bool
+    is_export: bool
 
     @classmethod
     def of(cls, config: Any) -> "SubscriptionSettings":
@@ -57,6 +58,7 @@ class SubscriptionSettings:
             expiration_s=_expiration_s(config),
             filter=config.filter,
             is_push=bool(config.push_config.push_endpoint),
+            is_export=bool(config.bigquery_config.table or config.cloud_storage_config.bucket),
         )
 
 

@@ -54,9 +54,9 @@ class StreamingPull:
         _check_stream_deadline(first.stream_ack_deadline_seconds, subscription.name, is_required=True)
         if subscription.config.detached:
             raise FailedPrecondition(f"{subscription.name} is detached from its topic; create another subscription.")
-        if subscription.settings.is_push:
+        if subscription.settings.is_push or subscription.settings.is_export:
             raise FailedPrecondition(
-                f"{subscription.name} pushes to an endpoint; clear its push_config to pull from it."
+                f"{subscription.name} delivers by itself; clear that configuration to pull from it."
             )
         return subscription
 

@@ -7,6 +7,7 @@ from localcloud.pubsub import names, pages, validation, wire
 from localcloud.pubsub.broker import Broker
 from localcloud.pubsub.consumer import Consumer
 from localcloud.pubsub.errors import AckFailure, AlreadyExists, FailedPrecondition, InvalidArgument, NotFound
+from localcloud.pubsub.exports import ExportState
 from localcloud.pubsub.filters import compile_filter
 from localcloud.pubsub.masks import merge
 from localcloud.pubsub.outbound import Outbound
@@ -32,7 +33,10 @@ _UPDATABLE = frozenset(
         "tags",
     )
 )
+_DELIVERY_FIELDS = ("push_config", "bigquery_config", "cloud_storage_config")
 _INSERT = "INSERT INTO subscriptions VALUES (?, ?, ?, ?, ?, ?, ?)"
+_ACTIVE, _RESOURCE_ERROR = 1, 2
+_STORAGE_SCHEMA_MISMATCH = 5  # CloudStorageConfig.State counts otherwise than BigQueryConfig.State
 _PULL_BYTES = 3 << 20
 _PULL_WAIT_S = 90.0
 
@@ -122,7 +126,12 @@ class SubscriberService:
     def _shown(self, subscription: Subscription) -> Any:
         config = wire.Subscription()
         config.CopyFrom(subscription.config)
-        config.state = 1
+        config.state = _ACTIVE if subscription.export_state == _ACTIVE else _RESOURCE_ERROR
+        if config.bigquery_config.table:
+            config.bigquery_config.state = subscription.export_state
+        if config.cloud_storage_config.bucket:
+            mismatch, shown = ExportState.SCHEMA_MISMATCH, subscription.export_state
+            config.cloud_storage_config.state = _STORAGE_SCHEMA_MISMATCH if shown == mismatch else shown
         topic = self._broker.registry.topic_of(subscription)
         if topic.retention_s and not topic.is_deleted:
             config.topic_message_retention_duration.CopyFrom(topic.config.message_retention_duration)
@@ -149,15 +158,16 @@ class SubscriberService:
         subscription.configure(changed)
         self._broker.registry.save_subscription(subscription)
         await self._broker.store.settle()
-        if changed.push_config != before.push_config:
+        if any(getattr(changed, field) != getattr(before, field) for field in _DELIVERY_FIELDS):
             self._switch_delivery(subscription)
         return self._shown(subscription)
 
     def _switch_delivery(self, subscription: Subscription) -> None:
-        """From pull to push or back: open streams of a push subscription end as they would be refused."""
-        if subscription.settings.is_push:
+        """From pull to push or back: streams that would be refused from now on end."""
+        subscription.export_state = _ACTIVE
+        if subscription.settings.is_push or subscription.settings.is_export:
             for consumer in list(subscription.consumers):
-                consumer.close(FailedPrecondition(f"{subscription.name} pushes to an endpoint from now on."))
+                consumer.close(FailedPrecondition(f"{subscription.name} delivers by itself from now on."))
         self._outbound.sync(subscription)
 
     async def modify_push_config(self, request: Any, context: Any) -> Any:

@@ -4,7 +4,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from localcloud.pubsub import names, wire
-from localcloud.pubsub.errors import InvalidArgument, OutOfRange
+from localcloud.pubsub.errors import InvalidArgument, OutOfRange, Unimplemented
 
 MAX_PUBLISH_MESSAGES = 1000
 MAX_PUBLISH_BYTES = 10_000_000
@@ -13,7 +13,7 @@ MAX_ATTRIBUTE_KEY_BYTES = 256
 MAX_ATTRIBUTE_VALUE_BYTES = 1024
 MAX_ORDERING_KEY_BYTES = 1024
 MAX_ACK_REQUEST_BYTES = 512 * 1024
-MAX_PAGE = 1000
+_NOT_OFFERED = ("bigtable_config", "message_transforms")
 _DAY_S = 86_400.0
 
 
@@ -120,14 +120,30 @@ def subscription(config: Any, min_ack_deadline_s: int) -> None:
             raise OutOfRange(
                 f"max_delivery_attempts={policy.max_delivery_attempts} on {config.name}; set it from 5 to 100."
             )
-    _check_push(config.push_config)
+    _check_delivery(config)
     if config.HasField("retry_policy"):
         _check_retry(config.retry_policy)
     if config.HasField("expiration_policy") and config.expiration_policy.HasField("ttl"):
         _between(wire.to_s(config.expiration_policy.ttl), _DAY_S, 3650 * _DAY_S, "expiration_policy.ttl", "s")
 
 
-def _check_push(push: Any) -> None:
+def _check_delivery(config: Any) -> None:
+    for field in _NOT_OFFERED:
+        value = getattr(config, field)
+        if len(value) if hasattr(value, "__len__") else config.HasField(field):
+            raise Unimplemented(f"{config.name}: {field} is not offered by this local Pub/Sub; leave it out.")
+    push, table, storage = config.push_config, config.bigquery_config.table, config.cloud_storage_config
+    if sum(map(bool, (push.push_endpoint, table, storage.bucket))) > 1:
+        raise InvalidArgument(f"{config.name} has more than one of push, BigQuery and Cloud Storage; choose one.")
+    if table and len(table.replace(":", ".", 1).split(".")) != 3:
+        raise InvalidArgument(f"bigquery_config.table={table[:200]!r} is not of the form PROJECT.DATASET.TABLE.")
+    if config.bigquery_config.use_table_schema and config.bigquery_config.use_topic_schema:
+        raise InvalidArgument(f"{config.name} uses both the table's and the topic's schema; choose one.")
+    duration(storage, "max_duration", 60, 600)
+    if storage.max_messages and storage.max_messages < 1000:
+        raise InvalidArgument(f"max_messages={storage.max_messages} on {config.name}; set at least 1000.")
+    if storage.max_bytes and not 1000 <= storage.max_bytes <= 10 << 30:
+        raise InvalidArgument(f"max_bytes={storage.max_bytes} on {config.name}; set it from 1000 to {10 << 30}.")
     if push.push_endpoint:
         parts = urlsplit(push.push_endpoint)
         if parts.scheme not in ("http", "https") or not parts.hostname:

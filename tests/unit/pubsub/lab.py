@@ -57,7 +57,7 @@ class Lab:
         self.snapshots = Snapshots(self.broker)
         self.schemas = Schemas(self.broker)
         self.publisher = PublisherService(self.broker, self.snapshots, self.schemas)
-        self.outbound = Outbound(self.broker)
+        self.outbound = Outbound(self.broker, {})
         self.subscriber = SubscriberService(self.broker, self.outbound, min_ack_deadline_s=1)
         self.seeker = SnapshotService(self.broker, self.snapshots)
         self.housekeeping = Housekeeping(self.broker, self.snapshots)

@@ -1,6 +1,7 @@
 """A disk that refuses a write: nothing is half done, and the broker goes on."""
 
 import sqlite3
+from contextlib import suppress
 
 import pytest
 
@@ -40,10 +41,11 @@ def test_refused_publish_is_unavailable_and_not_kept(full: Lab) -> None:
 def test_refused_topic_does_not_exist(full: Lab) -> None:
     """A topic whose creation was refused is not there, and its name is free."""
     labels = {f"label-{index}": "x" * 60 for index in range(64)}
-    created = []
-    with pytest.raises(Unavailable):
-        for index in range(100):
-            created.append(full.create_topic(f"{OTHER}-{index}", labels=labels).name)
+    created: list[str] = []
+    with suppress(Unavailable):
+        while len(created) < 1000:
+            created.append(full.create_topic(f"{OTHER}-{len(created)}", labels=labels).name)
+    assert len(created) < 1000
     free(full)
     assert set(full.broker.registry.topics) == {TOPIC, *created}
     full.create_topic(f"{OTHER}-{len(created)}")
