@@ -58,6 +58,11 @@ class Run(_Record):
     is_interrupted: bool = False  # the service is being stopped: start anew next time, do not fail
     is_expired: bool = False
 
+    @property
+    def is_server(self) -> bool:
+        """Whether it serves: then it has no success, and however it ends when the service stops, it comes back."""
+        return bool(self.port_variable)
+
 
 @dataclass(frozen=True, slots=True)
 class Outcome:

@@ -265,7 +265,7 @@ class Supervisor:
             self._finish(run, Outcome(code, "cancelled"))
         elif run.is_expired:
             self._finish(run, Outcome(code, "expired"))
-        elif run.is_interrupted and code != 0:
+        elif run.is_interrupted and (code != 0 or run.is_server):
             self._slots.discard(run.run_id)
             self._save(run.but(phase="queued", pid=0, is_interrupted=False))
             self._ended.set()
@@ -342,7 +342,7 @@ class Supervisor:
         processes.void(place)
         code = processes.exit_code(place)
         run = run.but(is_interrupted=False)
-        if code == 0 or run.is_cancelled:
+        if run.is_cancelled or (code == 0 and not run.is_server):
             self._settle(run, code)
         else:
             self._save(run.but(phase="queued", pid=0))
