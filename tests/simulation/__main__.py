@@ -1,0 +1,95 @@
+"""Plays histories of the workers under faults and says which seeds break a promise.
+
+    python -m tests.simulation --seed 1 --histories 10000
+    python -m tests.simulation --trace 802                  # one seed again, step by step
+    python -m tests.simulation --trace 802 --shrink         # as few faults as it takes
+
+The exit code is 1 if a promise was broken.
+"""
+
+import argparse
+import multiprocessing
+import sys
+import time
+from collections.abc import Iterator
+
+from tests.simulation.scenario import draw
+from tests.simulation.shrink import shrink
+from tests.simulation.verdict import Verdict, muted, try_scenario
+
+EXIT_OK, EXIT_BROKEN = 0, 1
+_BATCH = 200
+_SAY_EVERY_S = 10.0
+
+
+def main(argv: list[str] | None = None) -> int:
+    arguments = _parser().parse_args(argv)
+    if arguments.trace is not None:
+        return replay(arguments.trace, is_shrunk=arguments.shrink)
+    started, failing, done, said = time.monotonic(), list[Verdict](), 0, 0.0
+    for verdicts, count in _batches(arguments.seed, arguments.histories, arguments.processes):
+        failing += verdicts
+        done += count
+        for verdict in verdicts:
+            print(f"seed {verdict.scenario.seed}: {verdict.wrong[0]}", flush=True)
+        if time.monotonic() - said > _SAY_EVERY_S:
+            said = time.monotonic()
+            print(f"{done} histories, {done / (said - started):.0f} a second, {len(failing)} failing", flush=True)
+        if len(failing) >= arguments.stop_after:
+            break
+    took_s = time.monotonic() - started
+    seeds = f"seeds {arguments.seed} to {arguments.seed + done - 1}"
+    print(f"{done} histories ({seeds}) in {took_s:.0f} s, {done / took_s:.0f} a second: {len(failing)} failing")
+    if failing:
+        print(f"see one: python -m tests.simulation --trace {failing[0].scenario.seed} --shrink")
+    return EXIT_BROKEN if failing else EXIT_OK
+
+
+def replay(seed: int, *, is_shrunk: bool) -> int:
+    """Play one seed again and print what happened; return 1 if it breaks a promise."""
+    with muted():
+        verdict = try_scenario(draw(seed))
+        if is_shrunk and verdict.wrong:
+            verdict = shrink(verdict, say=print)
+        lines: list[str] = []
+        verdict = try_scenario(verdict.scenario, script=dict(verdict.happened), trace=lines.append)
+    for line in lines:
+        if "inflight/" not in line and "list cancelling" not in line:  # the sweeps of idle workers
+            print(line)
+    print(f"\n{verdict.scenario}\n")
+    for key, hit in verdict.happened.items():
+        print(f"fault: {key}: {hit.kind} {hit.seconds or ''}")
+    print("\n".join(verdict.wrong) or f"nothing wrong; at rest after {verdict.ended_at:.0f} s, {verdict.jobs} jobs")
+    return EXIT_BROKEN if verdict.wrong else EXIT_OK
+
+
+def _batches(first: int, histories: int, processes: int) -> Iterator[tuple[list[Verdict], int]]:
+    spans = [(start, min(start + _BATCH, first + histories)) for start in range(first, first + histories, _BATCH)]
+    if processes == 1:
+        yield from map(_play, spans)
+        return
+    with multiprocessing.get_context("spawn").Pool(processes, maxtasksperchild=50) as pool:
+        yield from pool.imap_unordered(_play, spans)
+
+
+def _play(span: tuple[int, int]) -> tuple[list[Verdict], int]:
+    with muted():
+        verdicts = [try_scenario(draw(seed)) for seed in range(*span)]
+    return [verdict for verdict in verdicts if verdict.wrong], span[1] - span[0]
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.simulation", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--seed", type=int, default=1, metavar="S", help="the first seed [1]")
+    parser.add_argument("--histories", type=int, default=10_000, metavar="N", help="how many seeds from there [10000]")
+    parser.add_argument("--processes", type=int, default=1, metavar="P", help="how many processes play [1]")
+    parser.add_argument("--stop-after", type=int, default=20, metavar="N", help="failing histories to stop after [20]")
+    parser.add_argument("--trace", type=int, metavar="SEED", help="play this seed and print every effect")
+    parser.add_argument("--shrink", action="store_true", help="with --trace: make a failing history smaller first")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())
