@@ -28,7 +28,19 @@ def run(arguments: Sequence[str]) -> int:
     except (click.Abort, KeyboardInterrupt):
         sys.stderr.write("interrupted\n")
         return EXIT_INTERRUPTED
+    except Exception as fault:
+        told = _explained(fault)
+        if told is None:
+            raise
+        return _report(told)
     return code if isinstance(code, int) else EXIT_OK
+
+
+def _explained(fault: Exception) -> BatonError | None:
+    """Return what one of Google's clients raised as what we report; None for a defect of ours."""
+    from baton.connections import KNOWN_FAULTS, explained
+
+    return explained(fault) if isinstance(fault, KNOWN_FAULTS) else None
 
 
 def _report(fault: BatonError) -> int:

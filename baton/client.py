@@ -22,10 +22,11 @@ from typing import Any, Self
 
 from ulid import ULID
 
-from baton import deadletters, joblogs
-from baton.connections import KNOWN_FAULTS, Connections, explained
-from baton.errors import NotKnown, Refused, RunFailed, TimedOut
+from baton import joblogs
+from baton.connections import Connections, explaining
+from baton.errors import NotKnown, Refused, TimedOut
 from baton.joblogs import LogLine
+from baton.operations import Operations
 from baton.profile import Profile, load_profile
 from baton.runs import Run, RunState, run_of
 from messages import DataReady, DecodeError, Event, Parameters, PreprocessDone, TrainDone
@@ -52,7 +53,7 @@ class Upload:
     run_id: str
 
 
-class Client:
+class Client(Operations):
     """Baton's client.
 
     Args:
@@ -134,7 +135,7 @@ class Client:
         """
         if not path.is_file():
             raise Refused(f"{path} is no file", "give the path of a file to upload")
-        with _explaining(f"uploading {path}"):
+        with explaining(f"uploading {path}"):
             spec = self.connections.catalog.get(pipeline)
             if spec.trigger is None:
                 raise Refused(f"pipeline {pipeline!r} has no [trigger]", f"add one with a prefix to {pipeline}.toml")
@@ -147,7 +148,7 @@ class Client:
 
     def runs(self, limit: int = 20) -> list[Run]:
         """Return the `limit` runs that were started last, the newest first."""
-        with _explaining(f"gs://{self.profile.bucket}/runs/"), ThreadPoolExecutor(_READERS) as pool:
+        with explaining(f"gs://{self.profile.bucket}/runs/"), ThreadPoolExecutor(_READERS) as pool:
             found = list(pool.map(self._read, self._recent(limit)))
         return sorted(found, key=_newest_first, reverse=True)
 
@@ -169,7 +170,7 @@ class Client:
         """Return one run; one that no worker has claimed yet is there too, as waiting."""
         if not is_run_id(run_id):
             raise Refused(f"{run_id!r} can name no run", "give 1 to 63 lower-case letters, digits and inner hyphens")
-        with _explaining(f"run {run_id}"):
+        with explaining(f"run {run_id}"):
             return self._read(run_id)
 
     def wait(self, run_id: str, timeout_s: float | None = None, on_change: Callable[[Run], None] | None = None) -> Run:
@@ -203,20 +204,6 @@ class Client:
             before = run
             time.sleep(interval_s if timeout_s is None else max(0.0, min(interval_s, timeout_s - waited_s)))
 
-    def refuse_dead_letter(self, run_id: str) -> None:
-        """Look whether the event that should start the run was put aside.
-
-        Raises:
-            RunFailed: it was; with the reason that the worker gave.
-        """
-        with _explaining("dead letters"):
-            letters = deadletters.peek(self.connections.subscriber, self.profile.project)
-        for letter in letters:
-            if letter.run_id == run_id:
-                raise RunFailed(
-                    f"no worker could use the event of run {run_id}: {letter.reason}", "mend that and publish again"
-                )
-
     def logs(self, run_id: str, stage: str | None = None, since: str = "") -> list[LogLine]:
         """Return what the run's jobs wrote, of one stage or of all, the oldest first.
 
@@ -227,7 +214,7 @@ class Client:
         if stage is not None and run.stage(stage) is None:
             names = ", ".join(view.name for view in run.stages)
             raise NotKnown(f"run {run_id} has no stage {stage!r}", f"its stages are {names}")
-        with _explaining(f"logs of run {run_id}"):
+        with explaining(f"logs of run {run_id}"):
             return list(joblogs.lines_of(self.connections.cloud_logging, self.profile.project, run, stage, since))
 
     # -- the model ---------------------------------------------------------------------------------------------------
@@ -240,7 +227,7 @@ class Client:
             Refused: an instance is wrong; the model's server names the field.
         """
         name = self.endpoint(pipeline)
-        with _explaining(f"endpoint {name}"), _model_refusals():
+        with explaining(f"endpoint {name}"), _model_refusals():
             vertex, region = self.connections.vertex, self.profile.region
             endpoints = vertex.locations(region).endpoints()
             request = endpoints.predict(endpoint=name, body={"instances": [dict(i) for i in instances]})
@@ -249,7 +236,7 @@ class Client:
 
     def endpoint(self, pipeline: str = DEFAULT_PIPELINE) -> str:
         """Return the resource name of the pipeline's endpoint, `projects/P/locations/R/endpoints/E`."""
-        with _explaining(f"pipeline {pipeline}"):
+        with explaining(f"pipeline {pipeline}"):
             spec = self.connections.catalog.get(pipeline)
         if spec.deploy is None:
             raise Refused(f"pipeline {pipeline!r} has no [deploy]", f"add it to {pipeline}.toml")
@@ -275,7 +262,7 @@ class Client:
         self._check(event.pipeline, event.params)
         # The id that the stage before would give: whoever says it, it is the same fact.
         event_id = f"{run_id}.{kind.TOPIC.replace('-done', '.done')}"
-        with _explaining(f"topic {kind.TOPIC}"):
+        with explaining(f"topic {kind.TOPIC}"):
             publish_event(
                 self.connections.publisher,
                 event,
@@ -290,7 +277,7 @@ class Client:
     def _check(self, pipeline: str, params: Parameters) -> None:
         """Refuse here what the worker would have to put aside; without a folder of pipelines the worker decides."""
         if self.profile.pipelines_dir.is_dir():
-            with _explaining():
+            with explaining():
                 self.connections.catalog.get(pipeline).resolve(params)
 
     def _read(self, run_id: str) -> Run:
@@ -331,12 +318,3 @@ def _model_refusals() -> Iterator[None]:
         except (ValueError, KeyError, TypeError):
             raise fault from None
         raise Refused(f"the model refuses: {told}", "mend the instance") from fault
-
-
-@contextmanager
-def _explaining(place: str = "") -> Iterator[None]:
-    """Turn what Google's clients raise into what a person can act on."""
-    try:
-        yield
-    except KNOWN_FAULTS as fault:
-        raise explained(fault, place) from fault

@@ -5,6 +5,8 @@ first. One process talks to one cloud.
 """
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cached_property
 from typing import Any
 
@@ -116,6 +118,15 @@ class Connections:
                 opened[name].close()
         if "topics" in opened:
             self.topics.stop()
+
+
+@contextmanager
+def explaining(place: str = "") -> Iterator[None]:
+    """Turn what Google's clients raise into what a person can act on."""
+    try:
+        yield
+    except KNOWN_FAULTS as fault:
+        raise explained(fault, place) from fault
 
 
 def explained(fault: Exception, place: str = "") -> BatonError:

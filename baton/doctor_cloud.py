@@ -4,8 +4,10 @@ from collections.abc import Callable, Iterator
 
 from google.api_core import exceptions as google_errors
 
-from baton import deadletters, setup
+from baton import setup
 from baton.connections import KNOWN_FAULTS, Connections, explained
+from baton.dlq.archive import PREFIX
+from baton.dlq.desk import DeadLetters
 from baton.doctor import Finding, Verdict
 from baton.errors import BatonError
 from baton.profile import Profile
@@ -122,11 +124,17 @@ def _readable(catalog: Catalog) -> Iterator[str]:
 
 
 def _dead_letters(connections: Connections) -> Iterator[Finding]:
-    letters = deadletters.peek(connections.subscriber, connections.profile.project)
+    """Tell of those that nobody has sent back; what waits in the subscription is written down first, as by `dlq ls`."""
+    desk, place = DeadLetters(connections), f"gs://{connections.profile.bucket}/{PREFIX}"
+    desk.collect()
+    letters = desk.find()
     if not letters:
-        yield Finding(Verdict.OK, "no dead letters", "dead-letter-inbox")
+        yield Finding(Verdict.OK, "no dead letters", place)
     for letter in letters[:_SHOWN]:
         what = f"dead letter of {letter.topic or 'an unknown topic'}: {letter.reason}"
-        yield Finding(Verdict.NOTE, what, f"message {letter.message_id}", "mend the cause and publish again")
+        mend = f"see `baton dlq show {letter.key}`, mend the cause, then `baton dlq redrive {letter.key}`"
+        yield Finding(Verdict.NOTE, what, letter.key, mend)
     if len(letters) > _SHOWN:
-        yield Finding(Verdict.NOTE, f"and {len(letters) - _SHOWN} dead letters more", "dead-letter-inbox")
+        yield Finding(
+            Verdict.NOTE, f"and {len(letters) - _SHOWN} dead letters more", place, "see `baton dlq ls --causes`"
+        )

@@ -19,7 +19,10 @@ COLOURS = {
 _LEVEL_STYLES = {"DEBUG": "dim", "INFO": "", "WARNING": "yellow", "ERROR": "bold red", "CRITICAL": "bold red"}
 _SHOWN_APART = ("time", "severity", "level", "action", "message", "run_id", "stage", "worker", "logger", "exception")
 _NAME_WIDTH = 10
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")  # a log line must not steer the terminal
+# What must not reach a terminal: controls that steer it, marks that turn text around, halves of characters.
+_DANGEROUS = "\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff"
+_CONTROL = re.compile(f"[\x00-\x08\x0b-\x1f{_DANGEROUS}]")
+_UNSAFE_IN_JSON = re.compile(f"[{_DANGEROUS}]")  # json.dumps escapes the others itself
 
 
 def log_line(process: str, line: str) -> Text:
@@ -75,6 +78,17 @@ def local_time(text: str) -> str:
 def clean(text: str) -> str:
     """Return text without control characters."""
     return _CONTROL.sub("�", text)
+
+
+def one_line(text: str) -> str:
+    """Return text without control characters and line ends, for a table's cell."""
+    return " ".join(clean(text).split())
+
+
+def json_text(body: Any, indent: int | None = None) -> str:
+    """Return JSON that is safe to show: what could steer a terminal is escaped; letters of any language stay."""
+    text = json.dumps(body, indent=indent, ensure_ascii=False)
+    return _UNSAFE_IN_JSON.sub(lambda found: f"\\u{ord(found.group()):04x}", text)
 
 
 def seconds(value: float) -> str:

@@ -151,15 +151,16 @@ def wanted_subscription(project: str, name: str) -> dict[str, Any]:
         "message_retention_duration": AUDIT_RETENTION if name in AUDIT_SUBSCRIPTIONS else RETENTION,
         "expiration_policy": {},  # without a time to live: an idle pipeline keeps its queues
         "enable_exactly_once_delivery": False,  # the ledger makes effects happen once; this would cost latency
-        "retry_policy": {
-            "minimum_backoff": timedelta(seconds=RETRY_MIN_S),
-            "maximum_backoff": timedelta(seconds=RETRY_MAX_S),
-        },
     }
     if name != DEAD_LETTER_SUBSCRIPTION and name in SUBSCRIPTIONS:
         wanted["dead_letter_policy"] = {
             "dead_letter_topic": topic_path(project, DEAD_LETTER),
             "max_delivery_attempts": MAX_DELIVERY_ATTEMPTS,
+        }
+        # Only where a worker gives messages back because a service is away; who looks at the others need not wait.
+        wanted["retry_policy"] = {
+            "minimum_backoff": timedelta(seconds=RETRY_MIN_S),
+            "maximum_backoff": timedelta(seconds=RETRY_MAX_S),
         }
     return wanted
 

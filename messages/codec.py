@@ -119,9 +119,16 @@ def validate(event_class: type[E], body: dict[str, Any], place: str) -> E:
     try:
         return event_class.model_validate(body)
     except ValidationError as fault:
-        first = fault.errors(include_url=False)[0]
-        field = ".".join([place, *(str(part) for part in first["loc"])])
-        raise DecodeError(field, first["input"], _mend(first)) from fault
+        raise _decode_errors(fault, place)[0] from fault
+
+
+def faults_of(event_class: type[Event], body: dict[str, Any], place: str) -> list[DecodeError]:
+    """Return everything that is wrong with `body`, where `validate` tells the first alone."""
+    try:
+        event_class.model_validate(body)
+    except ValidationError as fault:
+        return _decode_errors(fault, place)
+    return []
 
 
 def parse_object(data: bytes, place: str) -> dict[str, Any]:
@@ -171,6 +178,13 @@ def _required(attributes: Mapping[str, str], name: str) -> str:
     if not value:
         raise DecodeError(name, value, f"set the attribute {name}; see docs/events.md for a message one can paste")
     return value
+
+
+def _decode_errors(fault: ValidationError, place: str) -> list[DecodeError]:
+    return [
+        DecodeError(".".join([place, *(str(part) for part in found["loc"])]), found["input"], _mend(found))
+        for found in fault.errors(include_url=False)
+    ]
 
 
 def _mend(fault: Any) -> str:

@@ -9,6 +9,7 @@ import click
 from rich.console import Console
 
 from baton.errors import Refused
+from baton.render import json_text
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -33,12 +34,12 @@ def remarks() -> Console:
 
 def print_json(body: Any) -> None:
     """Print one JSON document on stdout."""
-    click.echo(json.dumps(body, indent=2, ensure_ascii=False))
+    click.echo(json_text(body, indent=2))
 
 
 def print_json_line(body: Any) -> None:
     """Print one JSON object on a line of its own on stdout."""
-    click.echo(json.dumps(body, ensure_ascii=False))
+    click.echo(json_text(body))
 
 
 def examples(*commands: str, json_shape: str = "") -> str:
