@@ -32,7 +32,8 @@ EXIT_OK = 0
 EXIT_SETTINGS = 2
 EXIT_SUBSCRIPTION = 3
 _MESSAGES_HELD = 64  # each is held for the length of a claim, far below a second
-_LEASE_S = 60  # how soon a message comes again from a worker that died before its claim
+# How soon a message comes again from a worker that died before its claim: Pub/Sub's floor, as a claim takes milliseconds.
+_LEASE_S = 10
 _STOP_S = 20.0
 
 

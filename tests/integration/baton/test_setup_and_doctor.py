@@ -80,7 +80,7 @@ def test_a_project_goes_from_nothing_to_well_and_differences_are_named(baton: Ba
     assert third.code == 1
     (differing,) = [step for step in third.json if step["outcome"] == "differs"]
     assert differing["name"] == "train-worker"
-    assert differing["detail"] == "ack_deadline_seconds is 11, should be 60"
+    assert differing["detail"] == "ack_deadline_seconds is 11, should be 10"
     assert "baton setup" in differing["mend"]
 
 
@@ -93,7 +93,7 @@ def test_subscriptions_are_as_the_workers_need_them(client: Client) -> None:
 
     worker, inbox, tap = map(subscription, ("train-worker", "dead-letter-inbox", "audit-preprocess-done"))
     assert worker.topic == "projects/baton-local/topics/preprocess-done"
-    assert worker.ack_deadline_seconds == 60
+    assert worker.ack_deadline_seconds == 10
     assert worker.dead_letter_policy.dead_letter_topic == "projects/baton-local/topics/dead-letter"
     assert worker.dead_letter_policy.max_delivery_attempts == 10
     assert (worker.retry_policy.minimum_backoff.seconds, worker.retry_policy.maximum_backoff.seconds) == (1, 600)

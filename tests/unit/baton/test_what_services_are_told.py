@@ -35,7 +35,7 @@ def test_what_set_up_creates_is_what_it_looks_for(name: str) -> None:
     ("changes", "difference"),
     [
         ({"topic": "projects/p/topics/other"}, "topic is 'projects/p/topics/other'"),
-        ({"ack_deadline_seconds": 10}, "ack_deadline_seconds is 10, should be 60"),
+        ({"ack_deadline_seconds": 60}, "ack_deadline_seconds is 60, should be 10"),
         ({"filter": 'attributes.x = "1"'}, "filter is"),
         ({"dead_letter_policy": {}}, "dead letter topic is '', should be 'projects/p/topics/dead-letter'"),
         ({"enable_exactly_once_delivery": True}, "enable_exactly_once_delivery is True, should be False"),
