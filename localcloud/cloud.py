@@ -76,8 +76,8 @@ class LocalCloud:
 
     async def _start_parts(self, stack: AsyncExitStack) -> dict[str, str]:
         book = PortBook(self._data_dir, self._asked_ports)
-        ports = {name: book.port(name) for name in endpoints.PORT_NAMES}
-        kept = [name for name in ports if ports[name] and name.partition("-")[0] in self._parts]
+        ports = {name: book.port_or_free(name, self._host) for name in endpoints.PORT_NAMES}
+        kept = [name for name in ports if book.port(name) and name.partition("-")[0] in self._parts]
         await asyncio.gather(*(wait_until_free(name, self._host, ports[name]) for name in kept))
         environment = endpoints.common(self._project, self._data_dir, os.environ)
         setup = Setup(

@@ -1,11 +1,15 @@
 """Which port each part listens on: a free one at the first start, and the same one ever after.
 
+Chosen below the range from which the kernel takes the ports of outgoing connections: one from inside it could be taken by
+any client on the machine while the local cloud is down.
+
 Clients keep the endpoints in their environment, so a restart must come back where it was. `ports.json` remembers.
 """
 
 import asyncio
 import errno
 import json
+import random
 import socket
 import time
 from collections.abc import Mapping
@@ -18,6 +22,8 @@ _FILE = "ports.json"
 _LINGER_S = 3.0
 _RETRY_S = 0.05
 _HIGHEST_PORT = 65535
+_CHOSEN_FROM = range(20_000, 32_000)  # below 32768, where Linux's ephemeral ports begin; IANA's begin at 49152
+_CHOICES = 200
 
 
 class PortError(OSError):
@@ -39,6 +45,14 @@ class PortBook:
     def port(self, name: str) -> int:
         """Where the part should listen; 0 while it has never listened."""
         return self._ports.get(name, 0)
+
+    def port_or_free(self, name: str, host: str) -> int:
+        """The part's port, or a free one while it has never listened; 0, the kernel's choice, if none is found."""
+        if self.port(name):
+            return self.port(name)
+        dice = random.SystemRandom()
+        tries = (dice.choice(_CHOSEN_FROM) for _ in range(_CHOICES))
+        return next((port for port in tries if _try_bind(host, port) is None), 0)
 
     def remember(self, name: str, port: int) -> None:
         """Keep the port for the next start, beside those that others have put down meanwhile."""

@@ -60,7 +60,8 @@ async def _run(name: str, options: argparse.Namespace, build: Callable[..., Serv
         book = PortBook(options.data_dir, {name: options.port})
         if book.port(name):
             await wait_until_free(name, options.host, book.port(name))
-        server = build(data_dir=options.data_dir, host=options.host, port=book.port(name), **arguments)
+        port = book.port_or_free(name, options.host)
+        server = build(data_dir=options.data_dir, host=options.host, port=port, **arguments)
         async with AsyncExitStack() as stack:
             stopping = stop_signal()
             port = await server.start()

@@ -21,6 +21,8 @@ def test_ports_are_remembered(tmp_path: Path) -> None:
     assert PortBook(tmp_path, {"storage": 0}).port("storage") == 4443
     assert PortBook(tmp_path, {"storage": 5555}).port("storage") == 5555
     assert PortBook(tmp_path).port("pubsub") == 0
+    assert PortBook(tmp_path).port_or_free("storage", "127.0.0.1") == 4443
+    assert 1024 < PortBook(tmp_path).port_or_free("pubsub", "127.0.0.1") < 32768, "outgoing connections could take it"
 
 
 def test_two_port_books_keep_each_others_ports(tmp_path: Path) -> None:
