@@ -11,7 +11,10 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from greenlet import getcurrent, greenlet
+from greenlet import GreenletExit, getcurrent, greenlet
+
+
+_UNWINDS = 5  # a task that waits again while it is unwound is told again
 
 
 class Crash(BaseException):
@@ -54,6 +57,7 @@ class Scheduler:
         self.entered = 0.0  # when the request that is being served was decided on by its worker
         self._due: list[tuple[float, int, Any, int]] = []
         self._order = itertools.count()
+        self._tasks: dict[Task, None] = {}  # begun and not ended
         self._hub: greenlet = getcurrent()
 
     def spawn(self, process: Process, function: Callable[..., None], *args: Any) -> None:
@@ -64,8 +68,10 @@ class Scheduler:
                 function(*args)
             except Crash:
                 process.kill()
+            self._tasks.pop(task, None)
 
         task = Task(body, parent=self._hub)
+        self._tasks[task] = None
         task.process, task.token = process, 0
         self._push(self.now, task, 0)
 
@@ -123,6 +129,16 @@ class Scheduler:
             what.token += 1
             what.switch()
         return until()
+
+    def close(self) -> None:
+        """End all tasks: a suspended one would keep its whole world alive, which no garbage collector sees through."""
+        for task in list(self._tasks):
+            for _ in range(_UNWINDS):
+                if task.dead:
+                    break
+                task.throw(GreenletExit)
+        self._tasks.clear()
+        self._due.clear()
 
     def _push(self, time: float, task: Task, token: int) -> None:
         heapq.heappush(self._due, (time, next(self._order), task, token))

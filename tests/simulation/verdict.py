@@ -80,4 +80,5 @@ def try_scenario(
         gc.collect()
     play(world)
     wrong = tuple(judge(world))
+    world.scheduler.close()
     return Verdict(scenario, dict(world.faults.happened), wrong, world.scheduler.now, len(world.jobs))
