@@ -13,62 +13,58 @@ PubSubError
 
 from typing import Any
 
-import grpc
+from localcloud.pubsub.transport.status import Refusal, Status
 
 _DOMAIN = "pubsub.googleapis.com"
 _ERROR_INFO_URL = "type.googleapis.com/google.rpc.ErrorInfo"
 
 
-class PubSubError(Exception):
+class PubSubError(Refusal):
     """A refusal with a gRPC status."""
 
-    code = grpc.StatusCode.INTERNAL
-
-    def trailing_metadata(self) -> tuple[tuple[str, bytes], ...]:
-        """Further details for the client, as `grpc-status-details-bin`; empty for most refusals."""
-        return ()
+    code = Status.INTERNAL
 
 
 class InvalidArgument(PubSubError):
     """The request can never succeed as it stands."""
 
-    code = grpc.StatusCode.INVALID_ARGUMENT
+    code = Status.INVALID_ARGUMENT
 
 
 class NotFound(PubSubError):
     """The named resource is missing."""
 
-    code = grpc.StatusCode.NOT_FOUND
+    code = Status.NOT_FOUND
 
 
 class AlreadyExists(PubSubError):
     """The name is taken."""
 
-    code = grpc.StatusCode.ALREADY_EXISTS
+    code = Status.ALREADY_EXISTS
 
 
 class FailedPrecondition(PubSubError):
     """The resource is in the wrong state for this request."""
 
-    code = grpc.StatusCode.FAILED_PRECONDITION
+    code = Status.FAILED_PRECONDITION
 
 
 class OutOfRange(PubSubError):
     """A number outside what the service allows."""
 
-    code = grpc.StatusCode.OUT_OF_RANGE
+    code = Status.OUT_OF_RANGE
 
 
 class Unavailable(PubSubError):
     """Nothing was kept; the same request may succeed later."""
 
-    code = grpc.StatusCode.UNAVAILABLE
+    code = Status.UNAVAILABLE
 
 
 class Unimplemented(PubSubError):
     """Part of Google's surface that this broker does not offer."""
 
-    code = grpc.StatusCode.UNIMPLEMENTED
+    code = Status.UNIMPLEMENTED
 
 
 class AckFailure(PubSubError):
@@ -78,7 +74,7 @@ class AckFailure(PubSubError):
         failures: reason by ack id: `PERMANENT_FAILURE_…` or `TRANSIENT_FAILURE_…` (the client retries the latter).
     """
 
-    code = grpc.StatusCode.INVALID_ARGUMENT
+    code = Status.INVALID_ARGUMENT
 
     def __init__(self, failures: dict[str, str]) -> None:
         super().__init__(
@@ -87,11 +83,11 @@ class AckFailure(PubSubError):
         )
         self.failures = failures
 
-    def trailing_metadata(self) -> tuple[tuple[str, bytes], ...]:
+    def details(self) -> bytes:
         """google.rpc.Status holding one ErrorInfo, the form which the clients read ack results from."""
         from google.rpc import error_details_pb2, status_pb2
 
         info = error_details_pb2.ErrorInfo(reason="EXACTLY_ONCE_ACKID_FAILURE", domain=_DOMAIN, metadata=self.failures)
-        status: Any = status_pb2.Status(code=self.code.value[0], message=str(self))
+        status: Any = status_pb2.Status(code=int(self.code), message=str(self))
         status.details.add(type_url=_ERROR_INFO_URL, value=info.SerializeToString())
-        return (("grpc-status-details-bin", status.SerializeToString()),)
+        return bytes(status.SerializeToString())

@@ -1,25 +1,17 @@
-"""gRPC by path: methods are registered by name over plain message classes, for the client ships no servicer of its own."""
+"""Services by path: methods are registered by name over plain message classes."""
 
-import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
-import grpc
-
 from localcloud.pubsub import wire
-from localcloud.pubsub.errors import PubSubError, Unimplemented
-
-_LOG = logging.getLogger(__name__)
+from localcloud.pubsub.transport import Call
+from localcloud.pubsub.transport.status import Method
 
 Unary = Callable[[Any, Any], Awaitable[Any]]
-Stream = Callable[[Any, Any], Awaitable[None]]
+Stream = Callable[[Call], Awaitable[None]]
 
 
-def _serialise(response: Any) -> bytes:
-    return response if isinstance(response, bytes) else bytes(response.SerializeToString())
-
-
-class Methods(grpc.GenericRpcHandler):  # type: ignore[misc]
+class Methods:
     """All methods of one service.
 
     Args:
@@ -28,7 +20,10 @@ class Methods(grpc.GenericRpcHandler):  # type: ignore[misc]
 
     def __init__(self, service: str) -> None:
         self._service = service
-        self._handlers: dict[str, Any] = {}
+        self._methods: dict[str, Method] = {}
+
+    def __iter__(self) -> Iterator[tuple[str, Method]]:
+        return iter(self._methods.items())
 
     def unary(self, name: str, request: str, method: Unary) -> None:
         """Register a method that answers a message, or its serialised bytes."""
@@ -36,64 +31,21 @@ class Methods(grpc.GenericRpcHandler):  # type: ignore[misc]
 
     def unary_as(self, name: str, request_class: Any, method: Unary) -> None:
         """Register a method whose request is not of google.pubsub.v1."""
-        self._handlers[f"/{self._service}/{name}"] = grpc.unary_unary_rpc_method_handler(
-            _guarded(f"{self._service}.{name}", method),
-            request_deserializer=request_class.FromString,
-            response_serializer=_serialise,
-        )
 
-    def stream(self, name: str, request: str, method: Stream) -> None:
-        """Register a method that reads from and writes to its context."""
-        self._handlers[f"/{self._service}/{name}"] = grpc.stream_stream_rpc_method_handler(
-            _guarded(f"{self._service}.{name}", method),
-            request_deserializer=wire.message_class(request).FromString,
-            response_serializer=_serialise,
-        )
+        async def call(request: Any, context: Call) -> bytes:
+            response = await method(request, context)
+            return response if isinstance(response, bytes) else bytes(response.SerializeToString())
 
-    def service(self, handler_call_details: Any) -> Any:
-        """The handler of a path; for unknown methods of this service, one that says so."""
-        path = handler_call_details.method
-        handler = self._handlers.get(path)
-        if handler is None and path.startswith(f"/{self._service}/"):
-            return grpc.unary_unary_rpc_method_handler(_refusal(path.removeprefix("/").replace("/", ".")))
-        return handler
+        self._add(name, Method(f"{self._service}.{name}", False, request_class.FromString, call))
 
+    def stream(self, name: str, method: Stream) -> None:
+        """Register a method that reads from and writes to its call."""
 
-class Refused(grpc.GenericRpcHandler):  # type: ignore[misc]
-    """A service of which nothing is offered: every method answers UNIMPLEMENTED and names itself."""
+        async def call(request: None, context: Call) -> bytes:
+            await method(context)
+            return b""
 
-    def __init__(self, service: str) -> None:
-        self._prefix = f"/{service}/"
+        self._add(name, Method(f"{self._service}.{name}", True, bytes, call))
 
-    def service(self, handler_call_details: Any) -> Any:
-        """The refusing handler, for this service's paths only."""
-        path = handler_call_details.method
-        if not path.startswith(self._prefix):
-            return None
-        return grpc.unary_unary_rpc_method_handler(_refusal(path.removeprefix("/").replace("/", ".")))
-
-
-def _refusal(name: str) -> Callable[[bytes, Any], Awaitable[bytes]]:
-    async def refuse(request: bytes, context: Any) -> bytes:
-        raise Unimplemented(f"{name} is not offered by this local Pub/Sub.")
-
-    return _guarded(name, refuse)
-
-
-def _guarded(name: str, method: Callable[[Any, Any], Awaitable[Any]]) -> Callable[[Any, Any], Awaitable[Any]]:
-    """The method with its refusals turned into gRPC statuses."""
-
-    async def call(request: Any, context: Any) -> Any:
-        try:
-            return await method(request, context)
-        except PubSubError as error:
-            await context.abort(error.code, str(error), error.trailing_metadata())
-        except grpc.aio.AbortError:
-            raise
-        except Exception:  # noqa: BLE001 - the last line of defence: logged with its traceback, answered INTERNAL
-            _LOG.exception("a request failed", extra={"action": "request_failed", "method": name})
-            await context.abort(
-                grpc.StatusCode.INTERNAL, f"{name} failed inside the broker; its log has the traceback."
-            )
-
-    return call
+    def _add(self, name: str, method: Method) -> None:
+        self._methods[f"/{self._service}/{name}"] = method

@@ -4,10 +4,9 @@ import asyncio
 import json
 import logging
 import os
+import time
 from collections.abc import Mapping
 from pathlib import Path
-
-import grpc
 
 from localcloud.pubsub import names, wire
 from localcloud.pubsub.broker import Broker
@@ -19,29 +18,18 @@ from localcloud.pubsub.inspection import Inspector
 from localcloud.pubsub.metrics import MetricsServer
 from localcloud.pubsub.outbound import Outbound
 from localcloud.pubsub.publisher_service import PublisherService
-from localcloud.pubsub.rpc import Methods, Refused
+from localcloud.pubsub.rpc import Methods
 from localcloud.pubsub.schema_service import SchemaService
 from localcloud.pubsub.schemas import Schemas
 from localcloud.pubsub.snapshot_service import SnapshotService
 from localcloud.pubsub.snapshots import Snapshots
 from localcloud.pubsub.store import Durability, Store
 from localcloud.pubsub.subscriber_service import SubscriberService
+from localcloud.pubsub.transport import GrpcServer
 from localcloud.pubsub.unkind import Unkind
 
 _LOG = logging.getLogger(__name__)
-# A publish above 10 MB must be refused by us with INVALID_ARGUMENT: gRPC's own refusal is one that clients repeat for ever.
-_MAX_REQUEST_BYTES = 64 << 20
-_OPTIONS = (
-    ("grpc.max_receive_message_length", _MAX_REQUEST_BYTES),
-    ("grpc.max_send_message_length", -1),
-    ("grpc.so_reuseport", 0),
-    # Half-dead peers: ask after 30 s of silence, give up 10 s later.
-    ("grpc.keepalive_time_ms", 30_000),
-    ("grpc.keepalive_timeout_ms", 10_000),
-    ("grpc.keepalive_permit_without_calls", 1),
-    ("grpc.http2.max_pings_without_data", 0),
-    ("grpc.http2.min_recv_ping_interval_without_data_ms", 5_000),
-)
+_PORT_PATIENCE_S = 2.0
 
 
 class PubSubServer:
@@ -87,7 +75,7 @@ class PubSubServer:
         self._metrics = None if metrics_port is None else MetricsServer(self._inspector, host, metrics_port)
         self.metrics_port = 0
         self._min_ack_deadline_s = min_ack_deadline_s
-        self._server: grpc.aio.Server | None = None
+        self._server: GrpcServer | None = None
 
     @property
     def broker(self) -> Broker:
@@ -110,16 +98,8 @@ class PubSubServer:
         self._schemas.load()
         self._housekeeping.start()
         await self._store.settle()
-        server = grpc.aio.server(options=_OPTIONS)
-        server.add_generic_rpc_handlers(
-            (
-                *self._services(),
-                Refused("google.iam.v1.IAMPolicy"),
-            )
-        )
-        port = self._bind(server)
-        await server.start()
-        self._server = server
+        self._server = GrpcServer(entry for service in self._services() for entry in service)
+        port = await self._bind(self._server)
         self._outbound.start()
         if self._metrics is not None:
             self.metrics_port = await self._metrics.start()
@@ -138,22 +118,33 @@ class PubSubServer:
         SchemaService(self._schemas).register(schemas)
         return publisher, subscriber, schemas, self._inspector.methods()
 
-    def _bind(self, server: grpc.aio.Server) -> int:
+    async def _bind(self, server: GrpcServer) -> int:
         kept = self._data_dir / "pubsub.port.json"
-        wanted = [self._port]
         if self._port == 0 and kept.exists():
-            wanted.insert(0, int(json.loads(kept.read_text(encoding="utf-8"))["port"]))
-        for port in wanted:
+            wanted = int(json.loads(kept.read_text(encoding="utf-8"))["port"])
             try:
-                bound = int(server.add_insecure_port(f"{self._host}:{port}"))
-            except RuntimeError:
-                bound = 0
-            if bound:
-                self._keep_port(kept, bound)
-                return bound
-        raise RuntimeError(
-            f"{self._host}:{self._port} cannot be bound; another program holds it: choose another --port."
-        )
+                return await self._bind_patiently(server, wanted)
+            except OSError:
+                _LOG.warning("the port of the last start is taken", extra={"action": "port_taken", "port": wanted})
+        try:
+            port = await server.start(self._host, self._port)
+        except OSError as error:
+            raise RuntimeError(
+                f"{self._host}:{self._port} cannot be bound ({error.strerror}); choose another --port."
+            ) from None
+        self._keep_port(kept, port)
+        return port
+
+    async def _bind_patiently(self, server: GrpcServer, port: int) -> int:
+        """Bind a port which a predecessor that was just killed may still hold for a moment."""
+        deadline_s = time.monotonic() + _PORT_PATIENCE_S
+        while True:
+            try:
+                return await server.start(self._host, port)
+            except OSError:
+                if time.monotonic() > deadline_s:
+                    raise
+                await asyncio.sleep(0.05)
 
     def _keep_port(self, kept: Path, port: int) -> None:
         kept.parent.mkdir(parents=True, exist_ok=True)

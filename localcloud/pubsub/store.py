@@ -33,27 +33,29 @@ _SYNCHRONOUS = {"full": "FULL", "normal": "NORMAL", "memory": "OFF"}
 class _Batch:
     """What one commit makes durable, and who waits for it."""
 
-    __slots__ = ("after", "done", "statements")
+    __slots__ = ("after", "statements", "waiters")
 
     def __init__(self) -> None:
         self.statements: list[tuple[str, list[Any]]] = []
         self.after: list[Callable[[], None]] = []
-        self.done: asyncio.Future[None] | None = None
+        self.waiters: list[asyncio.Future[None]] = []
 
     @property
     def is_wanted(self) -> bool:
         """Whether there is anything to write or anybody waiting."""
-        return bool(self.statements or self.after or self.done is not None)
+        return bool(self.statements or self.after or self.waiters)
 
     def succeed(self) -> None:
         for callback in self.after:
             callback()
-        if self.done is not None and not self.done.done():
-            self.done.set_result(None)
+        for waiter in self.waiters:
+            if not waiter.done():  # a caller may have gone
+                waiter.set_result(None)
 
     def fail(self, error: Unavailable) -> None:
-        if self.done is not None and not self.done.done():
-            self.done.set_exception(error)
+        for waiter in self.waiters:
+            if not waiter.done():
+                waiter.set_exception(error)
 
 
 class Store:
@@ -73,6 +75,7 @@ class Store:
         self._failure_hooks: list[Callable[[], None]] = []
         self._is_committing = False
         self._is_scheduled = False
+        self._is_due_again = False
         self._later: asyncio.TimerHandle | None = None
         self._thread: ThreadPoolExecutor | None = None
         self.commits = 0
@@ -135,7 +138,7 @@ class Store:
     def after_commit(self, callback: Callable[[], None]) -> None:
         """Run the callback once the batch in hand is committed, before anybody who waits for it; never if it fails."""
         self._batch.after.append(callback)
-        self.flushed()
+        self._schedule()
 
     def add_collector(self, collect: Callable[[], None], failed: Callable[[], None]) -> None:
         """Have `collect` add its statements whenever a batch closes.
@@ -145,39 +148,37 @@ class Store:
         self._collectors.append(collect)
         self._failure_hooks.append(failed)
 
-    def flushed(self) -> asyncio.Future[None]:
-        """A future, shared by many, done when everything written until now is committed. Await it with `settle`."""
-        done = self._batch.done
-        if done is None:
-            done = self._batch.done = asyncio.get_running_loop().create_future()
-            # Whoever waits sees the exception; a batch that nobody waits for must not complain when collected.
-            done.add_done_callback(lambda future: future.exception())
-        if not self._is_scheduled:
-            self._is_scheduled = True
-            asyncio.get_running_loop().call_soon(self._flush)
-        return done
-
     async def settle(self) -> None:
         """Wait until everything written until now is on disk.
 
         Raises:
             Unavailable: the disk refused; nothing of the batch was kept.
         """
-        await asyncio.shield(self.flushed())
+        waiter = asyncio.get_running_loop().create_future()
+        self._batch.waiters.append(waiter)
+        self._schedule()
+        await waiter
+
+    def _schedule(self) -> None:
+        if not self._is_scheduled:
+            self._is_scheduled = True
+            asyncio.get_running_loop().call_soon(self._flush)
 
     def flush_within(self, delay_s: float) -> None:
         """Commit soon, for what nobody waits for (an ack without exactly-once)."""
-        if self._later is None and self._batch.done is None:
+        if self._later is None and not self._is_scheduled:
             self._later = asyncio.get_running_loop().call_later(delay_s, self._flush_later)
 
     def _flush_later(self) -> None:
         self._later = None
-        self.flushed()
+        self._schedule()
 
     def _flush(self) -> None:
         self._is_scheduled = False
         if self._is_committing:
-            return  # _finish flushes again
+            self._is_due_again = True  # _finish sees to it
+            return
+        self._is_due_again = False
         if self._later is not None:
             self._later.cancel()
             self._later = None
@@ -211,8 +212,8 @@ class Store:
             batch.succeed()
         else:
             self._fail(batch, error)
-        if self._batch.is_wanted:
-            self.flushed()
+        if self._batch.is_wanted or self._is_due_again:
+            self._schedule()
 
     def _fail(self, batch: _Batch, error: BaseException) -> None:
         """The batch is lost, and with it the one in hand, for that may build on it (a message to a topic that is gone)."""

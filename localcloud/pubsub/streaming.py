@@ -3,11 +3,14 @@
 import asyncio
 from typing import Any
 
+from google.protobuf.message import DecodeError
+
 from localcloud.pubsub import names, validation, wire
 from localcloud.pubsub.broker import Broker
 from localcloud.pubsub.consumer import Consumer
 from localcloud.pubsub.errors import FailedPrecondition, InvalidArgument, PubSubError, Unavailable
 from localcloud.pubsub.subscription import Delivery, Subscription
+from localcloud.pubsub.transport import Call
 
 
 class _EndOfStream(PubSubError):
@@ -17,9 +20,9 @@ class _EndOfStream(PubSubError):
 class StreamingPull:
     """One open stream."""
 
-    def __init__(self, broker: Broker, context: Any) -> None:
+    def __init__(self, broker: Broker, call: Call) -> None:
         self._broker = broker
-        self._context = context
+        self._call = call
         self._unsent: list[Delivery] = []
         self._confirmations: list[bytes] = []
 
@@ -29,9 +32,10 @@ class StreamingPull:
         Raises:
             PubSubError: what the stream ends with.
         """
-        first = await self._context.read()
-        if not isinstance(first, wire.StreamingPullRequest):
+        opening = await self._call.read()
+        if opening is None:
             return
+        first = wire.StreamingPullRequest.FromString(opening)
         self._subscription = self._open(first)
         self._consumer = Consumer(first.max_outstanding_messages, first.max_outstanding_bytes)
         self._consumer.ack_deadline_s = first.stream_ack_deadline_seconds
@@ -82,7 +86,7 @@ class StreamingPull:
             )
             # From here on the client may have them: if the stream breaks now, their leases run to the deadline.
             self._unsent = []
-            await self._context.write(response)
+            await self._call.write(response)
             if self._broker.unkind is not None and self._broker.unkind.breaks_stream():
                 raise Unavailable("the stream broke (unkind mode): open another.")
 
@@ -90,10 +94,11 @@ class StreamingPull:
         try:
             await self._apply(first)
             while True:
-                request = await self._context.read()
-                if not isinstance(request, wire.StreamingPullRequest):
+                message = await self._call.read()
+                if message is None:
                     self._consumer.close(_EndOfStream("the client has closed the stream"))
                     return
+                request = wire.StreamingPullRequest.FromString(message)
                 if request.subscription:
                     raise InvalidArgument(
                         f"a later request of the stream names {request.subscription!r}; leave it empty."
@@ -104,6 +109,10 @@ class StreamingPull:
                 await self._apply(request)
         except PubSubError as error:
             self._consumer.close(error)
+        except DecodeError:
+            self._consumer.close(
+                InvalidArgument("a request of the stream is malformed: it is no StreamingPullRequest.")
+            )
 
     async def _apply(self, request: Any) -> None:
         subscription = self._subscription

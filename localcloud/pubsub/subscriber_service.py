@@ -15,6 +15,7 @@ from localcloud.pubsub.rpc import Methods
 from localcloud.pubsub.settings import DEFAULT_ACK_DEADLINE_S, DEFAULT_EXPIRATION_S, DEFAULT_RETENTION_S
 from localcloud.pubsub.streaming import StreamingPull
 from localcloud.pubsub.subscription import Delivery, Subscription
+from localcloud.pubsub.transport import Call
 
 _LIST_SUBSCRIPTIONS = wire.message_class("ListSubscriptionsResponse")
 _UPDATABLE = frozenset(
@@ -64,7 +65,7 @@ class SubscriberService:
         methods.unary("ModifyPushConfig", "ModifyPushConfigRequest", self.modify_push_config)
         methods.unary("Acknowledge", "AcknowledgeRequest", self.acknowledge)
         methods.unary("Pull", "PullRequest", self.pull)
-        methods.stream("StreamingPull", "StreamingPullRequest", self.streaming_pull)
+        methods.stream("StreamingPull", self.streaming_pull)
 
     # ---- administration ----
 
@@ -252,9 +253,9 @@ class SubscriberService:
         finally:
             subscription.leave(consumer, unsent)
 
-    async def streaming_pull(self, requests: Any, context: Any) -> None:
+    async def streaming_pull(self, call: Call) -> None:
         """Messages as they come."""
-        await StreamingPull(self._broker, context).run()
+        await StreamingPull(self._broker, call).run()
 
 
 def _patience_s(remaining_s: float | None) -> float:
