@@ -2,6 +2,8 @@
 
 from functools import cached_property
 
+from baton.audit.auditing import Audit
+from baton.audit.report import Report
 from baton.connections import Connections, explaining
 from baton.dlq.archive import Summary
 from baton.dlq.desk import DeadLetters
@@ -53,6 +55,18 @@ class Operations:
         """
         with explaining("redriving"):
             return list(self.dead_letter_desk.redrive_all(keys, anyway=anyway, again=again))
+
+    def audit(self, wait_s: float = 0.0) -> Report:
+        """Account for every event that was published: `report.is_balanced` says whether none is missing.
+
+        Args:
+            wait_s: how long to wait, at most, until nothing is in flight any more.
+
+        Example:
+            assert client.audit().is_balanced
+        """
+        with explaining("audit"):
+            return Audit(self.connections).until_settled(wait_s)
 
     def refuse_dead_letter(self, run_id: str) -> None:
         """Look whether the event that should start the run was put aside.

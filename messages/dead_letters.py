@@ -6,6 +6,8 @@ was delivered too often, with attributes of its own. Either way the message's ow
 Source: Pub/Sub "Handle message failures" for the attributes `CloudPubSubDeadLetterSource…`.
 """
 
+import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -80,6 +82,12 @@ def origin_of(attributes: Mapping[str, str]) -> Origin:
 def restored(attributes: Mapping[str, str]) -> dict[str, str]:
     """Return the message's own attributes, without what was added on its way to the dead letters."""
     return {key: value for key, value in attributes.items() if not key.startswith(_OURS_AND_THEIRS)}
+
+
+def digest_of(data: bytes, attributes: Mapping[str, str]) -> str:
+    """Return a digest of what the publisher sent: the same before and after a trip to the dead letters."""
+    own = json.dumps(restored(attributes), sort_keys=True).encode()
+    return hashlib.sha256(len(own).to_bytes(8, "big") + own + data).hexdigest()[:32]
 
 
 def _number(text: str) -> int:

@@ -24,6 +24,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "runs": ("baton.cli.runs", "runs", "List runs; show or watch one."),
     "logs": ("baton.cli.logs", "logs", "Show what a run's jobs wrote."),
     "dlq": ("baton.cli.dlq", "dlq", "Look at dead letters, mend them, send them back."),
+    "audit": ("baton.cli.audit", "audit", "Account for every event that was published."),
     "predict": ("baton.cli.predict", "predict", "Ask a pipeline's endpoint for predictions."),
     "pipelines": ("baton.cli.pipelines", "pipelines", "Check the pipelines' TOML files."),
 }

@@ -22,7 +22,8 @@ _MOST_WIDTH = 2000  # characters of one line
 
 def summary_json(letter: "Summary") -> dict[str, Any]:
     """Return a letter as `dlq ls --json` prints it."""
-    return {**asdict(letter), "state": letter.state.value, "time": letter.time.isoformat()}
+    shown = {name: value for name, value in asdict(letter).items() if name != "forwarded"}
+    return {**shown, "state": letter.state.value, "time": letter.time.isoformat()}
 
 
 def letter_json(letter: "DeadLetter", checkup: "Checkup") -> dict[str, Any]:

@@ -7,12 +7,13 @@ metadata: ten thousand letters are ten pages of names, not ten thousand reads.
 Sources: Cloud Storage "request preconditions"; custom metadata may have 8 KiB an object.
 """
 
+import json
 import re
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from google.api_core import exceptions as google_errors
 from google.cloud.storage.retry import DEFAULT_RETRY
@@ -23,10 +24,19 @@ from workers.errors import Conflict
 
 PREFIX = "dead-letters/"
 ABSENT = 0
+_MOST_FORWARDED = 20  # a letter that came back more often than that has its newest arrivals in the list
 _REASON_LIMIT = 400  # characters in the list; the letter itself has all of it
 _RETRY = DEFAULT_RETRY.with_timeout(30.0)
 _TIMEOUT_S = 20
 _KEY = re.compile(r"[A-Za-z0-9_-]{1,80}")
+
+
+class Forwarded(NamedTuple):
+    """A message that Pub/Sub put aside itself: the queue it came from, when it was published, and its digest."""
+
+    subscription: str
+    published: str
+    digest: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +51,7 @@ class Summary:
     time: datetime
     arrivals: int = 1
     is_edited: bool = False
+    forwarded: tuple[Forwarded, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +137,7 @@ def _name(key: str) -> str:
 
 
 def _metadata(letter: DeadLetter) -> dict[str, str]:
+    forwarded = [(a.subscription, a.published, a.digest) for a in letter.arrivals if a.by == "pubsub"]
     return {
         "state": letter.state.value,
         "topic": letter.topic,
@@ -134,6 +146,7 @@ def _metadata(letter: DeadLetter) -> dict[str, str]:
         "time": letter.time.isoformat(),
         "arrivals": str(len(letter.arrivals)),
         "edited": "yes" if letter.edited else "",
+        "forwarded": json.dumps(forwarded[-_MOST_FORWARDED:]) if forwarded else "",
     }
 
 
@@ -149,4 +162,5 @@ def _summary(key: str, metadata: dict[str, str], created: datetime) -> Summary:
         time=datetime.fromisoformat(time) if time else created,
         arrivals=int(arrivals) if arrivals.isdigit() else 1,
         is_edited=bool(metadata.get("edited")),
+        forwarded=tuple(Forwarded(*found) for found in json.loads(metadata.get("forwarded") or "[]")),
     )

@@ -12,7 +12,7 @@ from baton.connections import KNOWN_FAULTS, Connections
 from baton.dlq.archive import ABSENT, Archive
 from baton.dlq.letter import Arrival, Change, Content, DeadLetter, LetterState
 from baton.pulling import drain
-from messages.dead_letters import origin_of, restored
+from messages.dead_letters import digest_of, origin_of, restored
 from messages.identity import ORIGINAL_ID, original_message_id, run_id_of
 from messages.topics import DEAD_LETTER_SUBSCRIPTION
 from workers.errors import Conflict
@@ -71,6 +71,7 @@ def letter_of(message_id: str, time: datetime, data: bytes, attributes: dict[str
         by=origin.by,
         subscription=origin.subscription,
         published=origin.published,
+        digest=digest_of(data, attributes),
         attempts=origin.attempts,
     )
     carried = {**own, ORIGINAL_ID: first} if first else own

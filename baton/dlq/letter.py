@@ -55,6 +55,7 @@ class Arrival(_Frozen):
         time: when it was put aside, aware.
         by: "worker", "pubsub", or "".
         published: when the message itself was published, RFC 3339; "" where it is not known.
+        digest: of data and attributes as they came; with `published` it finds the message that Pub/Sub does not name.
     """
 
     letter_id: str
@@ -64,6 +65,7 @@ class Arrival(_Frozen):
     by: str
     subscription: str = ""
     published: str = ""
+    digest: str = ""
     attempts: int = 0
 
     @property

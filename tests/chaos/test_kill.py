@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from messages import DataReady, Envelope, encode
+from tests.support.audit import settled_audit
 from tests.support.house import LOCAL_CLOUD, PROJECT, WORKERS, House, house
 from tests.support.waiting import wait_until
 
@@ -22,6 +23,9 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
     with house(tmp_path_factory.mktemp("house")) as built:
         built.start()
         yield built
+        # Whatever was killed on the way: every event is accounted for, and nothing is in flight any more.
+        report = settled_audit(built)
+        assert report["published"] > 0
 
 
 def start_run(home: House, run_id: str, source: str = "gs://data/births.csv") -> None:
