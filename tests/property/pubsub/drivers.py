@@ -15,6 +15,7 @@ from google.rpc import error_details_pb2, status_pb2
 from localcloud.pubsub import PubSubServer
 from localcloud.pubsub.clock import ManualClock
 from tests.support.part_process import PartProcess
+from tests.support.waiting import wait_until
 
 _ANSWERS: dict[str, Any] = {
     "CreateTopic": types.Topic,
@@ -155,6 +156,18 @@ class InProcess(_Client):
         self._server = PubSubServer(data_dir=self._data_dir, durability="normal", clock=self._clock)
         port = self.loop.run_until_complete(self._server.start())
         self.connect(f"127.0.0.1:{port}")
+
+    def stream(self, request: Any, count: int, patience_s: float) -> list[Any]:
+        """As promised; the broker has noticed the cancellation when this returns, so that time may be moved."""
+        received = super().stream(request, count, patience_s)
+        subscription = self._server.broker.registry.subscription(request.subscription)
+
+        async def turn() -> bool:
+            await asyncio.sleep(0.001)
+            return not subscription.consumers
+
+        wait_until(lambda: self.loop.run_until_complete(turn()), what="the end of a cancelled stream")
+        return received
 
     def now_s(self) -> float:
         return self._clock.time()
