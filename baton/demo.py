@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
@@ -52,8 +53,11 @@ class Steps:
         self.console.print(line, no_wrap=True, overflow="ellipsis")
 
 
-def run_demo(home: Path, console: Console) -> None:
+def run_demo(home: Path, console: Console) -> dict[str, Any]:
     """Make the demo's two runs, show them, and ask the model that serves.
+
+    Returns:
+        What was shown, for `--json`: runs, endpoint, predictions and how long each step took.
 
     Raises:
         BatonError: something failed; the model does not serve.
@@ -75,9 +79,11 @@ def run_demo(home: Path, console: Console) -> None:
         console.print()
         titled = [(title, run) for (title, _), run in zip(runs, ended, strict=True)]
         _refuse_failed(client, titled, console)
-        _show_model(client, titled, console)
+        served = _show_model(client, titled, console)
     _show_times(steps, titled, began, console)
     _show_next(ended[-1], console)
+    steps_s = {name: round(took, 3) for name, took in steps.taken}
+    return {"runs": [run.to_json() for run in ended], **served, "steps_s": steps_s}
 
 
 @contextmanager
@@ -172,18 +178,21 @@ def _log_tail(client: Client, run: Run, stage: str) -> list[str]:
     return [line.text for line in lines[-_LOG_TAIL_LINES:]]
 
 
-def _show_model(client: Client, titled: list[tuple[str, Run]], console: Console) -> None:
-    """Print the metrics, the endpoint, and what it answers over HTTP."""
+def _show_model(client: Client, titled: list[tuple[str, Run]], console: Console) -> dict[str, Any]:
+    """Print the metrics, the endpoint, and what it answers over HTTP; return the last two."""
     for title, run in titled:
         console.print(
             f"[bold]model of the run {title}[/]  {plain(metrics_text(_telling(run.metrics)))}", soft_wrap=True
         )
     endpoint = client.endpoint()
     address = client.profile.get("BATON_AIPLATFORM_ENDPOINT")
-    console.print(f"[bold]endpoint[/]  {plain(f'{address}/v1/{endpoint}:predict')}", soft_wrap=True)
+    url = f"{address}/v1/{endpoint}:predict"
+    console.print(f"[bold]endpoint[/]  {plain(url)}", soft_wrap=True)
     answers = client.predict([instance for _, instance in births.EXAMPLES])
     for (words, _), answer in zip(births.EXAMPLES, answers, strict=True):
         console.print(f"[bold]prediction[/]  {words}: [bold green]{_pounds(answer):.1f} lb[/]", soft_wrap=True)
+    asked = [{"instance": i, "pounds": _pounds(a)} for (_, i), a in zip(births.EXAMPLES, answers, strict=True)]
+    return {"endpoint": url, "predictions": asked}
 
 
 def _telling(metrics: dict[str, float]) -> dict[str, float]:

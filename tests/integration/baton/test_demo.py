@@ -1,5 +1,6 @@
 """`baton demo`, the main job, for real: Beam, TensorFlow and LiteRT on real births."""
 
+import json
 import os
 import re
 import signal
@@ -22,10 +23,10 @@ def environment() -> dict[str, str]:
     return {k: v for k, v in os.environ.items() if not k.startswith(("BATON_", "GOOGLE_", "PYTEST"))}
 
 
-def demo(home: Path, out: Path) -> "subprocess.Popen[bytes]":
+def demo(home: Path, out: Path, *flags: str) -> "subprocess.Popen[bytes]":
     with out.open("wb") as file:
         return subprocess.Popen(
-            [sys.executable, "-m", "baton", "demo", "--data-dir", str(home)],
+            [sys.executable, "-m", "baton", "demo", "--data-dir", str(home), *flags],
             cwd=ROOT,
             env=environment(),
             stdout=file,
@@ -57,9 +58,9 @@ def home(tmp_path: Path) -> Iterator[Path]:
 def test_the_demo_ends_with_a_served_model_and_works_twice(home: Path, tmp_path: Path) -> None:
     """Two runs each time, their metrics, a prediction over HTTP, where the time went, and nothing left running."""
     runs: set[str] = set()
-    for time in ("first", "second"):
+    for time, flags in (("first", ()), ("second", ("--json",))):
         out = tmp_path / f"{time}.log"
-        assert demo(home, out).wait(DEMO_S) == 0, out.read_text()
+        assert demo(home, out, *flags).wait(DEMO_S) == 0, out.read_text()
         text = out.read_text()
         runs |= set(re.findall(r"^\d\d:\d\d:\d\d (\S+): succeeded$", text, re.M))
         rmse = [float(value) for value in re.findall(r"rmse_lb (\d\.\d+), mae", text)]
@@ -69,6 +70,10 @@ def test_the_demo_ends_with_a_served_model_and_works_twice(home: Path, tmp_path:
         assert 7 < float(boy) < 8.2
         for words in ("where the time went", "whole demo", "endpoint  http://127.0.0.1:", "baton predict"):
             assert words in text
+        if flags:
+            told = json.loads(text[text.index("\n{\n") :])
+            assert [run["state"] for run in told["runs"]] == ["succeeded", "succeeded"]
+            assert 7 < told["predictions"][0]["pounds"] < 8.2
         print(text[text.index("where the time went") :])
         assert of_this(home) == []
     assert len(runs) == 4
