@@ -2,7 +2,7 @@
 
 import random
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from tests.simulation.dataflow import DataflowService, write_dataset
 from tests.simulation.faults import Faults, Hit, Key
@@ -15,14 +15,14 @@ from tests.simulation.scheduler import Process, Scheduler
 from tests.simulation.storage import Bucket, WorkerObjects
 from tests.simulation.tellers import PIPELINE, Teller
 from tests.simulation.vertex import VertexService, put_served, write_model
-from tests.simulation.worker import BEGINNING, Make, MemoryCatalog, Parts, Slot, settings
+from tests.simulation.worker import BEGINNING, Make, MemoryCatalog, NewerLedger, Parts, Slot, settings
 from workers.engine import Policy
 from workers.errors import TransientError
 from workers.ledger import Ledger
 from workers.pipeline import PipelineSpec
 
 LIMIT_S = 4 * 3600.0  # after the last fault everything has to end within this time
-LOOK_S = 25.0  # how often somebody looks whether all is quiet
+LOOK_S = 20.0  # how often somebody looks whether all is quiet
 _SUBSCRIPTIONS = {"preprocess": "preprocess-worker", "train": "train-worker", "deploy": "deploy-worker"}
 Script = dict[Key, Hit]
 
@@ -207,12 +207,16 @@ def _slot(parts: Parts, make: Make, scenario: Scenario, stage: str, number: int)
     settle_s = scenario.settles_s[number % len(scenario.settles_s)]
     skew_s = (0.0, 0.2, -0.2)[number % 3]
     policy = Policy(settle_s=settle_s, backoff_first_s=2.0)
+    if scenario.is_mixed and number % 2 and make.ledger is Ledger:
+        make = replace(make, ledger=NewerLedger)
     return Slot(
         f"{stage}-{number}",
         stage,
         parts,
         make,
-        settings(settle_s=settle_s, sweep_s=scenario.sweep_s, cancel_s=scenario.sweep_s, strays_s=2 * scenario.sweep_s),
+        settings(
+            settle_s=settle_s, sweep_s=scenario.sweep_s, cancel_s=scenario.cancel_s, strays_s=2 * scenario.sweep_s
+        ),
         policy,
         skew_s,
     )

@@ -8,7 +8,7 @@ from messages.topics import DEAD_LETTER
 from tests.simulation.history import World, unexplained_markers
 from tests.simulation.jobs import Job
 from tests.simulation.network import NET_S
-from tests.simulation.worker import BEGINNING
+from tests.simulation.worker import BEGINNING, NEWER_FIELD, NewerLedger
 from workers.record import Outcome, StageRecord, State
 
 # A request that took longer was held up by a frozen or stalled worker between its last look and its deed.
@@ -124,6 +124,22 @@ def every_event_is_accounted_for(world: World) -> Iterator[str]:
             yield f"message {message.id} was acknowledged, but {stage} of {expected} is in no record"
 
 
+def each_claim_is_of_one_message(world: World) -> Iterator[str]:
+    """Of all messages that tell of one stage of a run, just one is the one that was consumed; the others are duplicates."""
+    told = {(d.message.id, _STAGE_OF[d.subscription]) for d in world.broker.deliveries}
+    for record in records(world):
+        if record.trigger.id and (record.trigger.message_id, record.stage) not in told:
+            yield f"{record.stage} of {record.run_id} was claimed by {record.trigger.message_id}, which is no message of it"
+
+
+def newer_fields_survive(world: World) -> Iterator[str]:
+    """What a newer version of the workers wrote is still there after this version has moved the record."""
+    for record in records(world):
+        claimer = next(slot for slot in world.slots if record.history[0].by.startswith(f"{slot.name}."))
+        if claimer.make.ledger is NewerLedger and getattr(record, NEWER_FIELD, None) != record.run_id:
+            yield f"{record.stage} of {record.run_id} has lost the field of a newer version"
+
+
 def no_marker_is_left(world: World) -> Iterator[str]:
     """The index of work in flight is empty in the end."""
     for name in unexplained_markers(world):
@@ -205,6 +221,8 @@ CHECKS: tuple[Check, ...] = (
     no_orphans,
     one_outcome,
     every_event_is_accounted_for,
+    each_claim_is_of_one_message,
+    newer_fields_survive,
     no_marker_is_left,
     cancelled_means_stopped,
     rollouts_take_turns,

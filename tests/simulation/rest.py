@@ -99,7 +99,7 @@ class TaskRest(GoogleRest):
         except Refused as fault:
             content = json.dumps({"error": {"code": fault.code, "message": fault.message, "status": fault.status}})
             response = httplib2.Response({"status": fault.code})
-            raise _translate(HttpError(response, content.encode(), f"sim:/{request.method}")) from fault
+            raise _translate(HttpError(response, content.encode(), uri=f"sim:/{request.method}")) from fault
         except NoAnswer as fault:
             raise TransientError(f"{request.method}: no answer", ambiguous=True) from fault
 

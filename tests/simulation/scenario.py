@@ -36,7 +36,8 @@ class Scenario:
         workers: how many worker processes each stage has.
         kills: (when, which slot) of processes that are killed at an instant, whatever they do.
         nonsense: (when, which) of messages that are no events.
-        settle_s: per slot: two versions side by side may be set differently.
+        settles_s: per slot: two versions side by side may be set differently.
+        is_mixed: whether every other slot runs a newer version, which writes a field that this one does not know.
     """
 
     seed: int
@@ -53,6 +54,8 @@ class Scenario:
     deadline_s: float = 900.0
     settles_s: tuple[float, ...] = (10.0,)
     sweep_s: float = 30.0
+    cancel_s: float = 30.0
+    is_mixed: bool = False
 
     @property
     def stages(self) -> tuple[str, ...]:
@@ -63,7 +66,7 @@ def draw(seed: int) -> Scenario:
     """Return the scenario that belongs to the seed."""
     rng = random.Random(seed)
     shape = rng.choices(tuple(SHAPES), (25, 30, 28, 17))[0]
-    until = rng.choice((60.0, 150.0, 300.0, 700.0))
+    until = rng.choice((40.0, 100.0, 200.0, 500.0))
     workers = rng.choice((1, 2, 2, 3))
     runs = tuple(_run(rng, f"r{n + 1}", shape, until) for n in range(rng.choice((1, 1, 2, 3))))
     return Scenario(
@@ -79,7 +82,9 @@ def draw(seed: int) -> Scenario:
         is_slow=rng.random() < 0.25,
         attempts=rng.choice((1, 2, 2, 3)),
         deadline_s=rng.choice((200.0, 900.0)),
-        sweep_s=rng.choice((15.0, 30.0, 60.0)),
+        is_mixed=rng.random() < 0.3,
+        sweep_s=rng.choice((20.0, 40.0, 60.0)),
+        cancel_s=rng.choice((10.0, 30.0, 60.0)),
         settles_s=rng.choice(((10.0,), (10.0,), (10.0, 25.0))),
     )
 

@@ -13,7 +13,6 @@ from typing import Any
 
 from greenlet import GreenletExit, getcurrent, greenlet
 
-
 _UNWINDS = 5  # a task that waits again while it is unwound is told again
 
 

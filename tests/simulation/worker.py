@@ -23,16 +23,18 @@ from workers.deploy import Deploy
 from workers.engine import Engine, Policy
 from workers.errors import PipelineError
 from workers.intake import Intake, Reader, read_event
-from workers.ledger import Ledger
+from workers.ledger import Entry, Ledger
 from workers.loop import Loop
 from workers.pipeline import PipelineSpec
 from workers.preprocess import DataflowPhase, Preprocess
+from workers.record import StageRecord
 from workers.settings import Settings
 from workers.stage import Stage
 from workers.train import CustomJobPhase, Train
 from workers.vertex import CustomJobs, Vertex
 
 BEGINNING = datetime(2026, 1, 1, tzinfo=UTC)
+NEWER_FIELD = "of_a_newer_version"
 _RESTART_S = (1.0, 5.0, 20.0, 60.0)
 
 
@@ -60,6 +62,13 @@ class TaskVertex(Vertex):
 
     def rest(self, location: str) -> TaskRest:
         return self._rest
+
+
+class NewerLedger(Ledger):
+    """The ledger as a later version will write it: with a field that this version does not know."""
+
+    def claim(self, record: StageRecord) -> Entry:
+        return super().claim(record.model_copy(update={NEWER_FIELD: record.run_id}))
 
 
 @dataclass(slots=True)
