@@ -90,19 +90,41 @@ def _response(status: str, body: str) -> bytes:
     return head.encode("ascii") + content
 
 
-def observe(meter: Any, latest: Callable[[], dict[str, list[dict[str, Any]]]], observation: Any) -> None:
-    """Register the same figures as observable instruments of an OpenTelemetry meter.
+class Observer:
+    """The same figures as observable instruments of an OpenTelemetry meter.
 
-    Args:
-        meter: an `opentelemetry.metrics.Meter`.
-        latest: answers the newest statistics (see `Inspector.stats`); called on the exporter's thread.
-        observation: the class `opentelemetry.metrics.Observation`; passed in, for the broker does not need the package.
+    An exporter asks on a thread of its own, so it is answered from the newest statistics, at most `every_s` old.
     """
 
-    def callback(label: str, field: str) -> Callable[[Any], Iterable[Any]]:
-        return lambda options: [observation(item[field], {label: item["name"]}) for item in latest()[f"{label}s"]]
+    def __init__(self, inspector: Inspector, every_s: float = 5.0) -> None:
+        self._inspector = inspector
+        self._every_s = every_s
+        self._latest: dict[str, list[dict[str, Any]]] = {"topics": [], "subscriptions": []}
+        self._task: asyncio.Task[None] | None = None
 
-    for metrics, label in ((_TOPIC_METRICS, "topic"), (_SUBSCRIPTION_METRICS, "subscription")):
-        for name, kind, field, text in metrics:
-            create = meter.create_observable_counter if kind == "counter" else meter.create_observable_gauge
-            create(name, callbacks=[callback(label, field)], description=text)
+    async def register(self, meter: Any, observation: Any) -> None:
+        """Create the instruments.
+
+        Args:
+            meter: an `opentelemetry.metrics.Meter`.
+            observation: the class `opentelemetry.metrics.Observation`; passed in, for the broker does not need the package.
+        """
+        self._latest = await self._inspector.stats()
+        for metrics, label in ((_TOPIC_METRICS, "topic"), (_SUBSCRIPTION_METRICS, "subscription")):
+            for name, kind, field, text in metrics:
+                create = meter.create_observable_counter if kind == "counter" else meter.create_observable_gauge
+                create(name, callbacks=[self._callback(label, field, observation)], description=text)
+        self._task = self._task or asyncio.get_running_loop().create_task(self._refresh(), name="pubsub statistics")
+
+    def _callback(self, label: str, field: str, observation: Any) -> Callable[[Any], Iterable[Any]]:
+        return lambda options: [observation(item[field], {label: item["name"]}) for item in self._latest[f"{label}s"]]
+
+    async def _refresh(self) -> None:
+        while True:
+            await asyncio.sleep(self._every_s)
+            self._latest = await self._inspector.stats()
+
+    def stop(self) -> None:
+        """Refresh no more."""
+        if self._task is not None:
+            self._task.cancel()

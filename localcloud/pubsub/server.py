@@ -7,6 +7,7 @@ import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from localcloud.pubsub import names, wire
 from localcloud.pubsub.broker import Broker
@@ -15,7 +16,7 @@ from localcloud.pubsub.errors import Unavailable
 from localcloud.pubsub.filters import compile_for_stored
 from localcloud.pubsub.housekeeping import Housekeeping
 from localcloud.pubsub.inspection import Inspector
-from localcloud.pubsub.metrics import MetricsServer
+from localcloud.pubsub.metrics import MetricsServer, Observer
 from localcloud.pubsub.outbound import Outbound
 from localcloud.pubsub.publisher_service import PublisherService
 from localcloud.pubsub.rpc import Methods
@@ -74,6 +75,7 @@ class PubSubServer:
         self._outbound = Outbound(self._broker, os.environ if environment is None else environment)
         self._metrics = None if metrics_port is None else MetricsServer(self._inspector, host, metrics_port)
         self.metrics_port = 0
+        self._observer = Observer(self._inspector)
         self._min_ack_deadline_s = min_ack_deadline_s
         self._server: GrpcServer | None = None
 
@@ -155,6 +157,7 @@ class PubSubServer:
     async def stop(self, grace_s: float = 1.0) -> None:
         """End every stream with UNAVAILABLE, which clients answer by coming back, then close the file."""
         self._housekeeping.stop()
+        self._observer.stop()
         await self._outbound.stop()
         if self._metrics is not None:
             await self._metrics.stop()
@@ -166,6 +169,10 @@ class PubSubServer:
             self._server = None
         await asyncio.sleep(0)
         await self._store.close()
+
+    async def observe(self, meter: Any, observation: Any) -> None:
+        """Give an OpenTelemetry meter the broker's figures; `observation` is `opentelemetry.metrics.Observation`."""
+        await self._observer.register(meter, observation)
 
     async def publish(self, topic: str, data: bytes, attributes: dict[str, str]) -> str:
         """Publish one message from within the process; answers its id once it is on disk.

@@ -119,12 +119,16 @@ class Subscription(Answers):
 
     def _deliver_twice(self, unkind: Unkind, deliveries: list[Delivery]) -> None:
         """Let some messages come again while their reader still has them. Exactly-once rules it out."""
+        if self.settings.is_exactly_once:
+            return
         for delivery in deliveries:
-            if not self.settings.is_exactly_once and unkind.duplicates():
+            if unkind.duplicates():
                 lease = self.leases.by_seq.get(seq_of(delivery.ack_id))
                 if lease is not None and lease.state == LeaseState.LEASED:
                     self._release(lease)
                     self._give_back(lease, 0.0)
+            if self.settings.is_ordered:
+                return  # one repeats the rest of its key: one chance for each batch is plenty
 
     def _put_back(self, plain: list[int], keyed: list[tuple[KeyQueue, int]]) -> None:
         fresh = [seq for seq in plain if seq not in self.leases.by_seq]

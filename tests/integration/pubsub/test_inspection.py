@@ -9,6 +9,9 @@ from typing import Any
 import grpc
 import pytest
 from google.protobuf import json_format, struct_pb2
+from opentelemetry.metrics import Observation
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.integration.pubsub.conftest import SUBSCRIPTION, TOPIC, Running
@@ -95,3 +98,24 @@ def test_only_metrics_are_served(measured: Running) -> None:
     """Another path is not found."""
     with pytest.raises(urllib.error.HTTPError, match="404"):
         urllib.request.urlopen(f"http://127.0.0.1:{measured.server.metrics_port}/", timeout=10)
+
+
+def test_opentelemetry_reads_the_same_figures(running: Running) -> None:
+    """A meter of the OpenTelemetry SDK collects the backlog by subscription."""
+    running.create()
+    running.publish(b"a", b"b", b"c")
+    reader = InMemoryMetricReader()
+    meter = MeterProvider([reader]).get_meter("test")
+    running.run(running.server.observe(meter, Observation))
+    collected = reader.get_metrics_data()
+    assert collected is not None
+    metrics = {
+        metric.name: metric.data.data_points
+        for resource in collected.resource_metrics
+        for scope in resource.scope_metrics
+        for metric in scope.metrics
+    }
+    [point] = metrics["pubsub_subscription_num_undelivered_messages"]
+    assert point.attributes == {"subscription": SUBSCRIPTION}
+    assert point.value == 3  # type: ignore[union-attr]
+    assert "pubsub_topic_published_messages_total" in metrics
