@@ -91,7 +91,8 @@ class House:
         self.environment = json.loads(endpoints.read_text())
 
     def start_worker(self, stage: str) -> None:
-        self._spawn(stage, [f"workers.{stage}"])
+        """Start a worker, under a guard that refuses it every socket which is not loopback."""
+        self._spawn(stage, ["tests.support.guarded", f"workers.{stage}"])
 
     def start(self) -> None:
         """Start everything, with topics, subscriptions and buckets made."""

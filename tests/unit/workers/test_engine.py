@@ -1,88 +1,27 @@
 """The engine launches once, tries again, and publishes once, wherever a process dies."""
 
 import json
-from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from messages import DataReady, Envelope, encode
-from tests.support.world import Crash, MemoryJobs, MemoryObjects, MemoryPublisher, MemoryStage, VirtualClock
-from workers.engine import Done, Engine, Later, Next, Policy, Watch
+from tests.support.stage_world import SETTLE_S, StageWorld
+from tests.support.world import Crash
+from workers.engine import Done, Later, Watch
 from workers.errors import BadOutput, LaunchRefused, TransientError
-from workers.intake import Fate, Intake, Message, read_event
-from workers.ledger import Ledger
-from workers.pipeline import Catalog
-from workers.record import Outcome, StageRecord, State
+from workers.intake import Fate, Message
+from workers.record import Outcome, State
 from workers.stage import JobState, JobStatus
-
-SETTLE_S = 10.0
-
-
-class World:
-    """One stage, any number of worker processes over the same stores."""
-
-    def __init__(self, tmp_path: Path, phases: int = 1) -> None:
-        (tmp_path / "p.toml").write_text('name = "p"\n[preprocess]\ntemplate = "t.json"\n')
-        self.clock = VirtualClock()
-        self.objects = MemoryObjects()
-        self.publisher = MemoryPublisher()
-        self.jobs = [MemoryJobs(name=f"phase-{i}") for i in range(phases)]
-        self.stage = MemoryStage(tuple(self.jobs))
-        self.ledger = Ledger(self.objects)
-        self.catalog = Catalog(tmp_path)
-
-    def engine(self, worker: str = "w1") -> Engine:
-        policy = Policy(settle_s=SETTLE_S, backoff_first_s=1)
-        return Engine(self.stage, self.ledger, self.publisher, self.clock, worker, policy, jitter=lambda: 0.5)
-
-    def intake(self, worker: str = "w1") -> Intake:
-        args = (self.stage, self.ledger, self.publisher, self.catalog, self.clock, worker, read_event(DataReady))
-        return Intake(*args)
-
-    def message(self, run_id: str = "r1", event_id: str = "e1", **body: Any) -> Message:
-        event = DataReady.model_validate({"pipeline": "p", "source": "gs://b/x.csv", **body})
-        data, attributes = encode(Envelope(event_id, run_id, "//test", self.clock.now, event))
-        return Message(data, attributes, "m1", 1)
-
-    def hook(self, hook: Callable[[str, str], None]) -> None:
-        self.objects.on_effect = self.publisher.on_effect = hook
-        for jobs in self.jobs:
-            jobs.on_effect = hook
-
-    def record(self, run_id: str = "r1") -> StageRecord:
-        entry = self.ledger.read(run_id, "preprocess")
-        assert entry is not None
-        return entry.record
-
-    def drive(self, worker: str = "w1", end: JobState = JobState.SUCCEEDED, steps: int = 50) -> Next:
-        """Act as a worker's runtime until the run is done: time passes, jobs end as `end`."""
-        engine = self.engine(worker)
-        after = engine.advance("r1")
-        for _ in range(steps):
-            match after:
-                case Done():
-                    return after
-                case Later(wait_s):
-                    self.clock.move(wait_s)
-                    after = engine.advance("r1")
-                case Watch(entry, job):
-                    for jobs in self.jobs:
-                        if job.id in jobs.jobs and jobs.jobs[job.id]["state"] is JobState.ACTIVE:
-                            jobs.end(job.id, end)
-                    status = self.jobs[entry.record.phase].statuses([job])[job.id]
-                    after = engine.observe(entry, status)
-        raise AssertionError(f"not done after {steps} steps: {after}")
 
 
 @pytest.fixture
-def world(tmp_path: Path) -> World:
-    return World(tmp_path)
+def world(tmp_path: Path) -> StageWorld:
+    return StageWorld(tmp_path)
 
 
-def test_a_run_goes_through(world: World) -> None:
+def test_a_run_goes_through(world: StageWorld) -> None:
     """Claim, launch, watch, publish; the marker goes last."""
     assert world.intake().accept(world.message()).fate is Fate.ACCEPTED
     assert list(world.ledger.marked("preprocess")) == ["r1"]
@@ -96,7 +35,7 @@ def test_a_run_goes_through(world: World) -> None:
 
 def test_a_stage_of_several_phases_runs_them_in_order(tmp_path: Path) -> None:
     """A rollout is a chain of jobs under one claim, and its event is made of what all gave."""
-    world = World(tmp_path, phases=3)
+    world = StageWorld(tmp_path, phases=3)
     world.jobs[2].collected = {"digest": "d"}
     world.intake().accept(world.message())
     world.drive()
@@ -107,14 +46,14 @@ def test_a_stage_of_several_phases_runs_them_in_order(tmp_path: Path) -> None:
 
 def _effects(tmp_path: Path) -> list[tuple[str, str]]:
     """Return every effect of a whole run, in order."""
-    world, seen = World(tmp_path), []
+    world, seen = StageWorld(tmp_path), []
     world.hook(lambda moment, effect: seen.append((moment, effect)))
     world.intake().accept(world.message())
     world.drive()
     return seen
 
 
-def _deliver(world: World, worker: str, message: Message) -> None:
+def _deliver(world: StageWorld, worker: str, message: Message) -> None:
     """Act as Pub/Sub: the message comes until it is acknowledged."""
     for attempt in range(5):
         try:
@@ -130,7 +69,7 @@ def test_dying_at_any_effect_still_ends_in_one_job_and_one_event(tmp_path: Path)
     effects = _effects(tmp_path)
     assert len(effects) > 15
     for index, fatal in enumerate(effects):
-        world, count = World(tmp_path), iter(range(10_000))
+        world, count = StageWorld(tmp_path), iter(range(10_000))
 
         def hook(moment: str, effect: str, index: int = index, count: Any = count) -> None:
             if next(count) == index:
@@ -154,7 +93,7 @@ def test_dying_at_any_effect_still_ends_in_one_job_and_one_event(tmp_path: Path)
         assert list(world.ledger.marked("preprocess")) == [], where
 
 
-def test_a_young_launch_is_left_to_its_owner(world: World) -> None:
+def test_a_young_launch_is_left_to_its_owner(world: StageWorld) -> None:
     """Another worker waits the settle time before it takes a launch over, and then looks before it creates."""
     world.intake().accept(world.message())
     world.jobs[0].refuse = TransientError("lost", ambiguous=True)
@@ -169,7 +108,7 @@ def test_a_young_launch_is_left_to_its_owner(world: World) -> None:
     assert world.record().mover == "w2"
 
 
-def test_a_worker_that_slept_before_its_create_looks_again(world: World) -> None:
+def test_a_worker_that_slept_before_its_create_looks_again(world: StageWorld) -> None:
     """Paused between its look and its create, a worker notices by its own clock and does not launch blindly."""
     world.intake().accept(world.message())
     slept = iter([True])
@@ -184,7 +123,7 @@ def test_a_worker_that_slept_before_its_create_looks_again(world: World) -> None
     assert len(world.jobs[0].jobs) == 1
 
 
-def test_two_workers_that_race_make_one_step(world: World) -> None:
+def test_two_workers_that_race_make_one_step(world: StageWorld) -> None:
     """Whoever loses the compare-and-set reads again and watches the same job."""
     world.intake().accept(world.message())
     engines = [world.engine("w1"), world.engine("w2")]
@@ -200,7 +139,7 @@ def test_two_workers_that_race_make_one_step(world: World) -> None:
     assert world.publisher.ids("preprocess-done") == ["r1.preprocess.done"]
 
 
-def test_a_lost_answer_of_our_own_write_is_not_taken_for_a_rival(world: World) -> None:
+def test_a_lost_answer_of_our_own_write_is_not_taken_for_a_rival(world: StageWorld) -> None:
     """A write that is sent again by the client after its answer was lost is recognised as ours."""
     original = world.objects.write
 
@@ -214,7 +153,7 @@ def test_a_lost_answer_of_our_own_write_is_not_taken_for_a_rival(world: World) -
     assert world.record().state is State.PUBLISHED
 
 
-def test_a_failed_job_is_tried_again_with_backoff_and_then_explained(world: World) -> None:
+def test_a_failed_job_is_tried_again_with_backoff_and_then_explained(world: StageWorld) -> None:
     """Each attempt is a new job; after the last, stage-failed says why and what to do."""
     world.intake().accept(world.message())
     started = world.clock.now
@@ -232,7 +171,7 @@ def test_a_failed_job_is_tried_again_with_backoff_and_then_explained(world: Worl
 @pytest.mark.parametrize(
     ("fault", "jobs"), [(LaunchRefused("no such machine", "choose another"), 0), (BadOutput("empty", "look"), 1)]
 )
-def test_what_cannot_succeed_is_not_tried_again(world: World, fault: Exception, jobs: int) -> None:
+def test_what_cannot_succeed_is_not_tried_again(world: StageWorld, fault: Exception, jobs: int) -> None:
     """A refused launch and a wrong output end the run at once, with their reason."""
     world.intake().accept(world.message())
     if isinstance(fault, LaunchRefused):
@@ -250,7 +189,7 @@ def test_what_cannot_succeed_is_not_tried_again(world: World, fault: Exception, 
     assert world.record().failure.message == fault.message  # type: ignore[union-attr, attr-defined]
 
 
-def test_a_stuck_job_is_cancelled_at_the_stages_deadline(world: World) -> None:
+def test_a_stuck_job_is_cancelled_at_the_stages_deadline(world: StageWorld) -> None:
     """A job that never ends does not hold its run for ever."""
     world.stage.attempts = 1
     world.intake().accept(world.message())
@@ -266,7 +205,7 @@ def test_a_stuck_job_is_cancelled_at_the_stages_deadline(world: World) -> None:
     assert world.record().failure.reason == "deadline"  # type: ignore[union-attr]
 
 
-def test_a_cancelled_run_launches_nothing_more(world: World) -> None:
+def test_a_cancelled_run_launches_nothing_more(world: StageWorld) -> None:
     """The tombstone stops a claimed run before its job, a running job, and every later stage."""
     world.intake().accept(world.message())
     world.ledger.cancel("r1", "someone", world.clock.now)
@@ -290,7 +229,7 @@ def test_a_cancelled_run_launches_nothing_more(world: World) -> None:
     assert world.record("r2").outcome is Outcome.CANCELLED
 
 
-def test_nothing_wakes_a_launch_whose_answer_was_lost(world: World) -> None:
+def test_nothing_wakes_a_launch_whose_answer_was_lost(world: StageWorld) -> None:
     """The same event told again must not make its owner ask again before the lists have settled."""
     world.intake().accept(world.message())
     engine = world.engine()
@@ -304,7 +243,7 @@ def test_nothing_wakes_a_launch_whose_answer_was_lost(world: World) -> None:
     assert isinstance(engine.advance("r1"), Watch)
 
 
-def test_the_next_attempt_waits_until_a_vanished_job_is_surely_gone(world: World) -> None:
+def test_the_next_attempt_waits_until_a_vanished_job_is_surely_gone(world: StageWorld) -> None:
     """One answer that the provider does not know the job may lie behind; two with the settle time between do not."""
     world.intake().accept(world.message())
     engine = world.engine()

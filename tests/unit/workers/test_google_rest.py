@@ -1,12 +1,16 @@
 """Calls to Google's REST APIs: what is sent, and to whom."""
 
+import json
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+import httplib2
 import pytest
+from googleapiclient.errors import HttpError
 
 from workers import google_rest
+from workers.errors import AlreadyExists, LaunchRefused, NotFound, TransientError
 from workers.google_rest import GoogleRest
 
 
@@ -51,3 +55,22 @@ def test_no_token_travels_over_plain_http(listener: Listener, monkeypatch: pytes
     assert rest.read(jobs.list(projectId="p", location="us-central1")) == {}
     assert len(listener.asked) == 1
     assert "authorization" not in listener.asked[0]
+
+
+@pytest.mark.parametrize(
+    ("code", "status", "expected"),
+    [
+        (409, "ALREADY_EXISTS", AlreadyExists),
+        (409, "ABORTED", TransientError),  # an etag that is no longer right: nothing happened, read again
+        (404, "NOT_FOUND", NotFound),
+        (429, "RESOURCE_EXHAUSTED", TransientError),
+        (400, "INVALID_ARGUMENT", LaunchRefused),
+    ],
+)
+def test_answers_are_told_apart(code: int, status: str, expected: type[Exception]) -> None:
+    """Whether the same request makes sense again is decided here, once."""
+    content = json.dumps({"error": {"code": code, "status": status, "message": "why"}}).encode()
+    fault = google_rest._translate(HttpError(httplib2.Response({"status": code}), content, uri="http://api/v1/x?key=1"))
+    assert type(fault) is expected
+    assert not getattr(fault, "ambiguous", False)
+    assert "why" in str(fault)

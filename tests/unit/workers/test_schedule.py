@@ -50,3 +50,36 @@ def test_what_waits_comes_when_it_is_due() -> None:
     assert schedule.due_runs(0.5) == []
     assert schedule.due_runs(2.0) == ["a", "b"]
     assert schedule.next_due() is None
+
+
+def test_a_run_that_waits_twice_comes_once() -> None:
+    """Its newest time counts: being woken in between leaves nothing behind."""
+    schedule = Schedule(0.1, 30)
+    schedule.wait("r", 5.0)
+    schedule.wait("r", 2.0)
+    assert schedule.due_runs(3.0) == ["r"]
+    assert schedule.due_runs(9.0) == []
+    schedule.wait("r", 12.0)
+    assert schedule.begin("r")
+    assert schedule.due_runs(20.0) == []
+
+
+def test_a_run_in_a_hurry_is_looked_at_now() -> None:
+    """A cancelled run does not wait for the next look at its job, nor for its backoff; another's is none of ours."""
+    schedule = Schedule(10.0, 30)
+    schedule.watch("watched", watch(), 0.0)
+    schedule.wait("waiting", 300.0)
+    for run_id in ("watched", "waiting", "elsewhere"):
+        schedule.hurry(run_id, 1.0)
+    assert list(schedule.due_jobs(1.0)) == ["watched"]
+    assert schedule.due_runs(1.0) == ["waiting"]
+    assert schedule.job_ids() == {"j1"}
+
+
+def test_while_jobs_are_asked_for_no_other_job_is_due() -> None:
+    """The loop would turn without end otherwise."""
+    schedule = Schedule(1.0, 30)
+    schedule.watch("a", watch(), 0.0)
+    schedule.wait("b", 5.0)
+    assert schedule.next_due() == 1.0
+    assert schedule.next_due(is_polling=True) == 5.0

@@ -1,0 +1,102 @@
+"""Where two workers make the same Vertex AI job all the same, one is left: the same one for everybody who looks."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from workers.vertex import CustomJobs, Vertex
+
+LABELS = {"baton-run": "r1"}
+
+
+class Service:
+    """The custom jobs of a project; `hidden` ones are not listed yet."""
+
+    def __init__(self) -> None:
+        self.jobs: dict[str, dict[str, Any]] = {}
+        self.hidden: set[str] = set()
+
+    def create(self, parent: str, body: dict[str, Any]) -> dict[str, Any]:
+        number = len(self.jobs) + 1
+        name = f"{parent}/customJobs/{number}"
+        job = {**body, "name": name, "state": "JOB_STATE_PENDING", "createTime": f"2026-01-01T00:00:{number:02}Z"}
+        self.jobs[name] = job
+        return dict(job)
+
+    def list(self, **_: Any) -> Iterator[dict[str, Any]]:
+        return (dict(job) for name, job in reversed(self.jobs.items()) if name not in self.hidden)
+
+    def cancel(self, name: str, body: dict[str, Any]) -> dict[str, Any]:
+        self.jobs[name]["state"] = "JOB_STATE_CANCELLED"
+        return {}
+
+    def active(self) -> tuple[str, ...]:
+        found = (name for name, job in self.jobs.items() if job["state"] == "JOB_STATE_PENDING")
+        return tuple(name.rsplit("/", 1)[1] for name in found)
+
+
+class Rest:
+    """`GoogleRest` whose requests are calls."""
+
+    def send(self, request: Any) -> Any:
+        return request()
+
+    def pages(self, request: Any, _next: Any, _items: str) -> Iterator[dict[str, Any]]:
+        yield from request()
+
+
+class Project(Vertex):
+    """`Vertex` on the service."""
+
+    def __init__(self, service: Service) -> None:
+        super().__init__("p")
+        self.service = service
+
+    def rest(self, location: str) -> Any:
+        return Rest()
+
+    def locations(self, location: str) -> Any:
+        service = self.service
+
+        class Calls:
+            list_next = None
+
+            def __getattr__(self, method: str) -> Any:
+                return lambda **params: lambda: getattr(service, method)(**params)
+
+        class Locations:
+            def customJobs(self) -> Calls:
+                return Calls()
+
+        return Locations()
+
+
+def body() -> dict[str, Any]:
+    return {"displayName": "p-train-r1-a1", "labels": LABELS}
+
+
+@pytest.mark.parametrize("hidden", [set(), {"1"}, {"2"}, {"1", "2"}])
+def test_two_workers_never_cancel_each_others_job(hidden: set[str]) -> None:
+    """Whatever each of them sees in the list, the first that was made is never cancelled."""
+    service = Service()
+    service.hidden = {f"projects/p/locations/l/customJobs/{number}" for number in hidden}
+    jobs = CustomJobs(Project(service))
+    jobs.create(body(), "l")
+    jobs.create(body(), "l")
+    assert service.active()[0] == "1"
+    if "1" not in hidden:
+        assert service.active() == ("1",), "the younger is cancelled as soon as the older is seen"
+
+
+def test_the_later_look_finds_the_one_that_counts() -> None:
+    """Once both are listed, everybody adopts the older."""
+    service = Service()
+    service.hidden = {"projects/p/locations/l/customJobs/1"}
+    jobs = CustomJobs(Project(service))
+    jobs.create(body(), "l")
+    second = jobs.create(body(), "l")
+    service.hidden = set()
+    found = jobs.find(LABELS, "l")
+    assert found is not None
+    assert (second.id[-1], found.id[-1]) == ("2", "1")
