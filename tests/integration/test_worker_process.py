@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 
@@ -26,11 +27,13 @@ def actions(home: House, worker: str) -> list[str]:
     return [json.loads(line).get("action", "") for line in lines]
 
 
-def test_a_missing_subscription_ends_the_worker_with_the_mend(home: House) -> None:
+def test_a_missing_subscription_ends_the_worker_with_the_mend(tmp_path: Path) -> None:
     """Before `baton setup` there is nothing to listen on: said once, not retried for ever."""
-    home.start_worker("train")
-    assert home.processes["train"].wait(60) == EXIT_SUBSCRIPTION
-    assert "baton setup" in home.log("train")
+    with house(tmp_path) as bare:
+        bare.start_cloud()
+        bare.start_worker("train")
+        assert bare.processes["train"].wait(60) == EXIT_SUBSCRIPTION
+        assert "baton setup" in bare.log("train")
 
 
 def test_sigterm_ends_a_worker_that_watches_a_job(home: House) -> None:
