@@ -7,6 +7,7 @@ by the loser of the compare-and-set (`_disown`), and, where both died, by `worke
 """
 
 from datetime import datetime, timedelta
+from typing import Any
 
 from workers.ending import Ends
 from workers.errors import Conflict, StageError, TransientError
@@ -16,6 +17,8 @@ from workers.moves import Moves
 from workers.record import Failure, JobRef, StageRecord, State
 from workers.stage import Context, Phase
 from workers.steps import Later, Next
+
+_NOTE_LIMIT = 200
 
 
 class Launches:
@@ -45,7 +48,7 @@ class Launches:
         if unclear_until > now:  # whatever woke us, the lists have not settled
             return Later((unclear_until - now).total_seconds())
         self._unclear.pop(record.run_id, None)
-        if not moves.is_cleaning(record) and moves.ledger.is_cancelled(record.run_id):
+        if not moves.is_optional(record) and moves.ledger.is_cancelled(record.run_id):
             return self._ends.cancelled(entry)
         return self._start_job(entry)
 
@@ -101,26 +104,31 @@ class Launches:
         return self._failed(entry, failure_of(fault), retry=fault.retry)
 
     def _failed(self, entry: Entry, failure: Failure, *, retry: bool) -> Entry | Next:
-        if not self._moves.is_cleaning(entry.record):
+        if not self._moves.is_optional(entry.record):
             return self._ends.attempt_failed(entry, failure, retry=retry)
-        return skip_cleanup(self._moves, self._ends, entry, failure.message)
+        return skip(self._moves, self._ends, entry, failure.message)
 
 
-def skip_cleanup(moves: Moves, ends: Ends, entry: Entry, why: str) -> Entry | Next:
-    """Go on to the next phase of the cleaning up: one that cannot be done must not hold the run for ever."""
+def skip(moves: Moves, ends: Ends, entry: Entry, why: str) -> Entry | Next:
+    """Leave out a phase that is not needed for the outcome: if it cannot be done, it must not hold the run for ever."""
     record = entry.record
     logger(run_id=record.run_id, stage=record.stage, attempt=record.attempt).error(
-        "cleanup-failed", phase=moves.phase(record).name, reason=why
+        "phase-skipped", phase=moves.phase(record).name, reason=why
     )
-    return next_cleanup(moves, ends, entry, note=f"not cleaned up: {why}"[:200])
+    return go_on(moves, ends, entry, {"skipped": why[:_NOTE_LIMIT]}, note=f"skipped: {why}"[:_NOTE_LIMIT])
 
 
-def next_cleanup(moves: Moves, ends: Ends, entry: Entry, note: str = "") -> Entry | Next:
-    """Begin the next phase of the cleaning up, or go on to what comes after it."""
-    following = moves.next_phase(entry.record)
+def go_on(moves: Moves, ends: Ends, entry: Entry, given: dict[str, Any], note: str = "") -> Entry | Next:
+    """Begin the phase after this one, or what comes after the last."""
+    record = entry.record
+    yields = {**record.yields, moves.phase(record).name: given}
+    if moves.is_last(record):
+        return ends.succeeded(entry, yields)
+    following = moves.next_phase(record)
     if following is None:
         return ends.cleaned_up(entry)
-    return moves.move(entry, State.LAUNCHING, phase=following, job=None, note=note)
+    changes: dict[str, Any] = {} if moves.is_cleaning(record) else {"yields": yields}
+    return moves.move(entry, State.LAUNCHING, phase=following, job=None, note=note, **changes)
 
 
 def failure_of(fault: StageError, log_tail: tuple[str, ...] = ()) -> Failure:

@@ -83,6 +83,10 @@ class Moves:
         """Tell whether the attempt has failed already, and what it made is being taken away."""
         return record.phase >= len(self.stage.phases)
 
+    def is_optional(self, record: StageRecord) -> bool:
+        """Tell whether the outcome is certain already: no failure and no cancellation changes it in this phase."""
+        return self.is_cleaning(record) or getattr(self.phase(record), "is_optional", False)
+
     def next_phase(self, record: StageRecord) -> int | None:
         """Return the number of the phase after this one, or None after the last of all."""
         return record.phase + 1 if record.phase + 1 < len(self.phases) else None

@@ -194,6 +194,7 @@ class TidyPhase(_Versions):
     """Takes away what neither serves nor is the way back: the new version and the one before it stay."""
 
     name = "tidy"
+    is_optional = True  # the model passed and serves; what was the way back before may be gone from here on
 
     def find(self, context: Context) -> JobRef | None:
         if self._twins(context) or next(self._surplus(context), None) is not None:

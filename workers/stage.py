@@ -86,7 +86,11 @@ class Context:
 
 
 class Phase(Protocol):
-    """One job of a stage. Any method may raise TransientError; find and create also StageError."""
+    """One job of a stage. Any method may raise TransientError; find and create also StageError.
+
+    A phase may also have `patience_s`, how long it may take to launch where that is less than the stage's deadline, and
+    `is_optional`: its failure is only said, and a cancellation comes too late for it.
+    """
 
     name: str
 

@@ -8,11 +8,11 @@ from datetime import datetime, timedelta
 
 from workers.ending import Ends
 from workers.errors import StageError
-from workers.launching import failure_of, next_cleanup, skip_cleanup
+from workers.launching import failure_of, go_on, skip
 from workers.ledger import Entry
 from workers.logs import logger
 from workers.moves import Moves
-from workers.record import Failure, JobRef, StageRecord, State
+from workers.record import Failure, JobRef, StageRecord
 from workers.stage import JobState, JobStatus, Phase
 from workers.steps import Next, Watch
 
@@ -43,17 +43,15 @@ class Watches:
 
     def _active(self, entry: Entry, job: JobRef, state: JobState) -> Entry | Next:
         record, moves = entry.record, self._moves
-        phase, is_cleaning = moves.phase(record), moves.is_cleaning(record)
-        if record.run_id in moves.cancelled and not is_cleaning:
+        phase, is_optional = moves.phase(record), moves.is_optional(record)
+        if record.run_id in moves.cancelled and not is_optional:
             if state is JobState.WAITING:
                 return self._ends.cancelled(entry)  # nothing runs yet
             self._stop(phase, job, record)
             return self._watch_it_stop(entry, job, "cancelled")
         if state is JobState.ACTIVE and self._overdue_s(record) > 0:
-            if is_cleaning:
-                return skip_cleanup(
-                    moves, self._ends, entry, f"{job.id} ran longer than {moves.deadline_s(record):g} s"
-                )
+            if is_optional:
+                return skip(moves, self._ends, entry, f"{job.id} ran longer than {moves.deadline_s(record):g} s")
             self._stop(phase, job, record)
             return self._watch_it_stop(entry, job, "over its deadline")
         return Watch(entry, job)
@@ -99,24 +97,26 @@ class Watches:
         try:
             given = phase.collect(moves.context(record), job)
         except StageError as fault:
-            if moves.is_cleaning(record):
-                return skip_cleanup(moves, self._ends, entry, fault.message)
+            if moves.is_optional(record):
+                return skip(moves, self._ends, entry, fault.message)
             return self._ends.attempt_failed(entry, failure_of(fault, phase.log_tail(job)), retry=fault.retry)
-        if moves.is_cleaning(record):
-            return next_cleanup(moves, self._ends, entry)
-        yields = {**record.yields, phase.name: given}
-        if not moves.is_last(record):
-            return moves.move(entry, State.LAUNCHING, phase=record.phase + 1, yields=yields, job=None)
-        if moves.first_cleanup() is not None and moves.ledger.is_cancelled(record.run_id):
-            return self._ends.cancelled(entry)  # what it made can be taken back
-        return self._ends.succeeded(entry, yields)
+        if self._comes_in_time(record) and moves.ledger.is_cancelled(record.run_id):
+            return self._ends.cancelled(entry)
+        return go_on(moves, self._ends, entry, given)
+
+    def _comes_in_time(self, record: StageRecord) -> bool:
+        """Tell whether a cancellation counts now, and would not if the run went on: what was made can be taken back."""
+        moves = self._moves
+        if moves.is_optional(record) or moves.first_cleanup() is None:
+            return False
+        return moves.is_last(record) or getattr(moves.phases[record.phase + 1], "is_optional", False)
 
     def _ended_without_result(self, entry: Entry, job: JobRef, status: JobStatus) -> Entry | Next:
         record, moves = entry.record, self._moves
         phase = moves.phase(record)
         said = status.message or f"job {job.id} ended as {status.provider_state or status.state.value}"
-        if moves.is_cleaning(record):
-            return skip_cleanup(moves, self._ends, entry, said)
+        if moves.is_optional(record):
+            return skip(moves, self._ends, entry, said)
         if moves.ledger.is_cancelled(record.run_id):
             return self._ends.cancelled(entry)
         overdue = status.state is JobState.CANCELLED and self._overdue_s(record) > 0
