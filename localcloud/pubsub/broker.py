@@ -100,16 +100,19 @@ class Broker:
         """
         now_us = self.now_us()
         first = self._allocate(len(messages), now_us)
+        time_field = wire.publish_time_field(now_us)
         entries: list[Entry] = []
+        size = 0
         for seq, message in enumerate(messages, first):
-            key = message.ordering_key
-            entries.append(Entry(seq, now_us, key, wire.stored_message(message, str(seq), now_us)))
+            body = wire.stored_message(message, seq, time_field)
+            size += len(body)
+            entries.append(Entry(seq, now_us, message.ordering_key, body))
         topic.published_messages += len(entries)
-        topic.published_bytes += sum(len(entry.body) for entry in entries)
+        topic.published_bytes += size
         if topic.keeps_messages:
-            topic.log.append(entries)
+            topic.log.append(entries, is_awaited=topic.has_readers)
             self.store.after_commit(lambda: topic.offer(entries))
-        return [str(entry.seq) for entry in entries]
+        return [str(seq) for seq in range(first, first + len(entries))]
 
     def _allocate(self, count: int, now_us: int) -> int:
         first = self._next_seq

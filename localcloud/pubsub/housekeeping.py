@@ -37,6 +37,7 @@ class Housekeeping:
         """One round."""
         now_us = self._broker.now_us()
         self._snapshots.delete_expired(now_us)
+        self._broker.store.reclaim()
         for subscription in list(self._broker.registry.subscriptions.values()):
             self._expire_messages(subscription, now_us)
             self._expire(subscription, now_us)

@@ -44,15 +44,19 @@ class BodyCache:
         self._rows: OrderedDict[int, tuple[int, bytes]] = OrderedDict()
         self.get = self._rows.get
 
-    def add(self, entry: Entry) -> None:
-        """Hold the message, and let the oldest go if there are too many."""
-        size = len(entry.body)
-        if size > self._max_bytes >> 3:
-            return
-        self._rows[entry.seq] = (entry.published_us, entry.body)
-        self._bytes += size
+    def add(self, entries: list[Entry]) -> None:
+        """Hold the messages, and let the oldest go if there are too many."""
+        rows = self._rows
+        for seq, published_us, _, body in entries:
+            rows[seq] = (published_us, body)
+            self._bytes += len(body)
         while self._bytes > self._max_bytes:
-            self._bytes -= len(self._rows.popitem(last=False)[1][1])
+            self._bytes -= len(rows.popitem(last=False)[1][1])
+
+    def clear(self) -> None:
+        """Hold nothing."""
+        self._rows.clear()
+        self._bytes = 0
 
 
 class TopicLog:
@@ -70,12 +74,16 @@ class TopicLog:
         """Learn from disk where the log ends."""
         self.last_position = self.edges()[1]
 
-    def append(self, entries: list[Entry]) -> None:
-        """Add messages to the batch in hand; they are in the log once it is committed."""
+    def append(self, entries: list[Entry], *, is_awaited: bool) -> None:
+        """Add messages to the batch in hand; they are in the log once it is committed.
+
+        Args:
+            is_awaited: whether they are worth holding in memory, for they will be read at once.
+        """
         base = self._base
         self._store.write(INSERT, [(base | seq, at_us, key or None, body) for seq, at_us, key, body in entries])
-        for entry in entries:
-            self._cache.add(entry)
+        if is_awaited:
+            self._cache.add(entries)
 
     def read(self, seqs: list[int], max_bytes: int) -> list[tuple[int, bytes] | None]:
         """(publish time, body) for the first of these messages, at least one, up to `max_bytes` of bodies in all.

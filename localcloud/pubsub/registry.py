@@ -53,6 +53,7 @@ class Registry:
 
     def clear(self) -> None:
         """Forget everything, to be read from disk again."""
+        self._cache.clear()
         self.topics.clear()
         self.subscriptions.clear()
         self.topics_by_no.clear()

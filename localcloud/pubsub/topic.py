@@ -38,6 +38,11 @@ class Topic:
         """Whether anybody may ever ask for what is published now."""
         return bool(self.subscriptions or self.retention_s or self.snapshot_cursors)
 
+    @property
+    def has_readers(self) -> bool:
+        """Whether anybody waits for messages right now."""
+        return any(subscription.consumers for subscription in self.subscriptions.values())
+
     def offer(self, entries: list[Entry]) -> None:
         """Hand newly committed messages to every subscription."""
         self.log.last_position = entries[-1].seq

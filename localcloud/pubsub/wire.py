@@ -71,20 +71,28 @@ def field(tag: int, payload: bytes) -> bytes:
     return _ONE_BYTE[tag << 3 | 2] + varint(len(payload)) + payload
 
 
-def stored_message(message: Any, message_id: str, published_us: int) -> bytes:
-    """Serialised PubsubMessage with the server's id and time; what the publisher put in these two fields is ignored."""
-    message.ClearField("message_id")
-    message.ClearField("publish_time")
-    return bytes(message.SerializeToString()) + stamp(message_id, published_us)
+def stored_message(message: Any, message_id: int, time_field: bytes) -> bytes:
+    """Serialised PubsubMessage with the server's id and time; what the publisher put in these two fields is ignored.
+
+    Args:
+        time_field: `publish_time_field`, the same for all messages of a request.
+    """
+    if message.message_id:
+        message.ClearField("message_id")
+    if message.HasField("publish_time"):
+        message.ClearField("publish_time")
+    digits = b"%d" % message_id
+    # Field 3 is message_id; later fields of a message win, so appending is enough.
+    return b"%b\x1a%c%b%b" % (message.SerializeToString(), len(digits), digits, time_field)
 
 
-def stamp(message_id: str, published_us: int) -> bytes:
-    """The fields `message_id` and `publish_time`, ready to append to a serialised message."""
+def publish_time_field(published_us: int) -> bytes:
+    """The field `publish_time`, ready to append to a serialised message."""
     seconds, micros = divmod(published_us, 1_000_000)
     time = b"\x08" + varint(seconds)
     if micros:
         time += b"\x10" + varint(micros * 1000)
-    return field(3, message_id.encode("ascii")) + field(4, time)
+    return field(4, time)
 
 
 def received_messages(deliveries: Iterable[tuple[str, bytes, int]]) -> bytes:

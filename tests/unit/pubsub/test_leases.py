@@ -1,5 +1,7 @@
 """Acks, nacks, deadlines, flow control, on a clock moved by hand."""
 
+import asyncio
+
 import pytest
 
 from localcloud.pubsub.consumer import Consumer
@@ -209,3 +211,27 @@ def test_message_ids_never_repeat(lab: Lab) -> None:
     lab.crash()
     seen += lab.publish("d")
     assert len(set(seen)) == 4
+
+
+def test_disk_space_is_given_back(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a large backlog has drained, the file shrinks again."""
+    monkeypatch.setattr("localcloud.pubsub.store._WORTH_RECLAIMING_BYTES", 1 << 20)
+    monkeypatch.setattr("localcloud.pubsub.store._RECLAIM_PAUSE_S", 0.0)
+    lab.subscribe()
+    for _ in range(20):
+        lab.publish(*["x" * 1000] * 1000)
+    grown = lab.store.read("PRAGMA page_count")[0][0]
+    while taken := lab.take():
+        lab.ack(*taken)
+    while lab.stored():
+        lab.advance(1)
+    lab.advance(300)
+
+    async def until_small() -> None:
+        async with asyncio.timeout(20):
+            while lab.store.read("PRAGMA page_count")[0][0] > grown // 10:
+                await asyncio.sleep(0.005)
+
+    lab.run(until_small())
+    lab.publish("still works")
+    assert lab.data() == ["still works"]

@@ -30,7 +30,7 @@ def test_spliced_response_reads_as_the_messages(size: int, attempt: int) -> None
     """A response put together from stored bytes parses into the messages that were published."""
     message = wire.PubsubMessage(data=b"x" * size, attributes={"a": "b"}, ordering_key="k", message_id="forged")
     message.publish_time.seconds = 5
-    stored = wire.stored_message(message, "42", 1_750_000_000_000_001)
+    stored = wire.stored_message(message, 42, wire.publish_time_field(1_750_000_000_000_001))
     response = wire.PullResponse.FromString(wire.received_messages([("1.2.3-4", stored, attempt)] * 2))
     assert len(response.received_messages) == 2
     received = response.received_messages[1]
