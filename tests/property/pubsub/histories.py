@@ -12,6 +12,7 @@ from hypothesis.stateful import initialize, invariant, precondition, rule
 
 from tests.property.pubsub.debts import Config
 from tests.property.pubsub.drivers import InProcess, OwnProcess, Refused
+from tests.property.pubsub.model import Subscription
 from tests.property.pubsub.pair import DEAD, LIVENESS_LIMIT_S, STREAM_DEADLINE_S, TOPIC, Bodies, Pair
 
 Matches = Callable[[Mapping[str, str]], bool]
@@ -32,7 +33,7 @@ TURN: dict[str, Any] = {
     "bodies": BODIES,
     "which": WHICH,
     "count": st.sampled_from((2, 5, 100)),
-    "fates": st.lists(st.sampled_from("ANE"), min_size=1, max_size=6),
+    "fates": st.lists(st.sampled_from("ANES"), min_size=1, max_size=6),
 }
 
 
@@ -186,8 +187,10 @@ class Histories(Pair):
     @rule(which=WHICH, name=st.sampled_from(("one", "two")))
     def create_snapshot(self, which: int, name: str) -> None:
         subscription = self.of_births(which)
-        if subscription is None:
-            return
+        if subscription is not None:
+            self.create_snapshot_of(subscription, name)
+
+    def create_snapshot_of(self, subscription: Subscription, name: str) -> None:
         path = f"projects/p/snapshots/snap-{name}"
         if path in self.world.snapshots:
             self.call("DeleteSnapshot", types.DeleteSnapshotRequest.pb()(snapshot=path))
@@ -199,9 +202,11 @@ class Histories(Pair):
     @rule(which=WHICH, name=st.sampled_from(("one", "two")))
     def seek_to_snapshot(self, which: int, name: str) -> None:
         subscription = self.of_births(which)
-        snapshot = self.world.snapshots.get(f"projects/p/snapshots/snap-{name}")
-        if subscription is None or snapshot is None:
-            return
+        if subscription is not None and f"projects/p/snapshots/snap-{name}" in self.world.snapshots:
+            self.seek_snapshot(subscription, name)
+
+    def seek_snapshot(self, subscription: Subscription, name: str) -> None:
+        snapshot = self.world.snapshots[f"projects/p/snapshots/snap-{name}"]
         request = types.SeekRequest.pb()(subscription=subscription.name, snapshot=f"projects/p/snapshots/snap-{name}")
         if snapshot.topic is not subscription.topic:
             with pytest.raises(Refused, match="FAILED_PRECONDITION"):
@@ -209,6 +214,20 @@ class Histories(Pair):
             return
         self.call("Seek", request)
         self.world.sought_snapshot(subscription, snapshot)
+
+    @precondition(lambda self: self.driver.moves_time)
+    @rule(which=WHICH)
+    def replay(self, which: int) -> None:
+        """A snapshot, everything acked by everybody and cleared away, and back to the snapshot."""
+        subscription = self.of_births(which)
+        if subscription is None:
+            return
+        self.create_snapshot_of(subscription, "two")
+        for other in self.world.subscriptions.values():
+            while not other.is_detached and self.pull_what_must_come(other, 100):
+                self.ack_leased(other)
+        self.move(0.5)
+        self.seek_snapshot(subscription, "two")
 
     # ---- resources that come and go ----
 
@@ -278,8 +297,10 @@ class Histories(Pair):
         self.world.restarted(is_killed=False)
 
     @precondition(lambda self: self.may_disturb())
-    @rule()
-    def kill(self) -> None:
+    @rule(**TURN)
+    def kill(self, bodies: Bodies, which: int, count: int, fates: list[str]) -> None:
+        """A kill right after a worker's turn, when what was answered has only just been."""
+        self.take_turn(bodies, which, count, fates)
         self.disturbed_at = self.steps
         self.story.append("kill")
         self.driver.kill()

@@ -85,18 +85,26 @@ class Subscription:
             self.world.debt_of_ack_id[ack_id] = debt
 
     def _find(self, message: Message) -> Debt:
-        for debt in self.debts:
-            if message.message_id == debt.message.message_id:
-                break
-        else:
-            dead = [debt for debt in self.debts if not debt.message.message_id and debt.message.data == message.data]
-            debt = next((debt for debt in dead if debt.message.attributes.items() <= message.attributes.items()), None)  # type: ignore[assignment]
+        debt = next((debt for debt in self.debts if debt.message.message_id == message.message_id), None)
+        if debt is None:
+            debt = self._unseen_letter(message)
             assert debt is not None, f"{self.name} delivered {message}, which it was never owed"
             debt.message.message_id = message.message_id
             debt.message.attributes = message.attributes
         expected = (debt.message.data, debt.message.attributes, debt.message.key)
         assert (message.data, message.attributes, message.key) == expected, f"{message} was published as {expected}"
         return debt
+
+    def _unseen_letter(self, message: Message) -> Debt | None:
+        """The dead letter that this must be, one that is owed before one that merely may exist."""
+        letters = [
+            debt
+            for debt in self.debts
+            if not debt.message.message_id
+            and debt.message.data == message.data
+            and debt.message.attributes.items() <= message.attributes.items()
+        ]
+        return min(letters, key=lambda debt: debt.status != Status.OWED, default=None)
 
     def _check_attempt(self, debt: Debt, attempt: int, where: str) -> None:
         if not self.config.dead_letter_topic:
@@ -186,8 +194,8 @@ class Subscription:
             if later.lease:
                 later.lease.is_firm = False
                 later.failures_high += 1
-            if later.status == Status.PENDING:
-                later.status = Status.MAYBE
+            if later.status == Status.PENDING:  # "redelivers all later messages of the key, even acked ones"
+                later.status = Status.OWED if is_certain else Status.MAYBE
         self.world.bury_if_due(self, debt)
 
     def expire(self) -> None:

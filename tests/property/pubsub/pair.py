@@ -180,7 +180,7 @@ class Pair(RuleBasedStateMachine):
             return
         self.pull_what_must_come(subscription, count)
         ack_ids = [debt.lease.ack_id for debt in subscription.debts if debt.lease]
-        for fate, seconds in (("A", None), ("E", 30), ("N", 0)):
+        for fate, seconds in (("A", None), ("E", 30), ("S", 60), ("S", 10), ("N", 0)):  # S: longer, then shorter
             chosen = [ack_id for place, ack_id in enumerate(ack_ids) if fates[place % len(fates)] == fate]
             if chosen:
                 self.answer(subscription, chosen, seconds)
