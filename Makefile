@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up test lint lock clean check-python
+.PHONY: help setup demo up test simulate lint lock clean check-python
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /	/' | expand -t 12
@@ -20,6 +20,9 @@ up: $(READY)  ## start the local cloud and the workers in the foreground
 
 test: $(READY)  ## run all tests
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+simulate: $(READY)  ## run the real workers through N simulated histories from SEED
+	$(BIN)/python -m tests.simulation --seed $(or $(SEED),1) --histories $(or $(N),10000)
 
 lint: $(READY)  ## format check, linter, type checker
 	$(BIN)/ruff format --check .
