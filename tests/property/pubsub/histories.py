@@ -297,10 +297,10 @@ class Histories(Pair):
         self.world.restarted(is_killed=False)
 
     @precondition(lambda self: self.may_disturb())
-    @rule(**TURN)
-    def kill(self, bodies: Bodies, which: int, count: int, fates: list[str]) -> None:
-        """A kill right after a worker's turn, when what was answered has only just been."""
-        self.take_turn(bodies, which, count, fates)
+    @rule(bodies=BODIES, which=WHICH, count=st.sampled_from((1, 5, 100)))
+    def kill(self, bodies: Bodies, which: int, count: int) -> None:
+        """A kill right after an ack was answered."""
+        self.take_turn(bodies, which, count, ["A"])
         self.disturbed_at = self.steps
         self.story.append("kill")
         self.driver.kill()

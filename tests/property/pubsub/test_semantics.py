@@ -15,7 +15,7 @@ from tests.property.pubsub.histories import Histories, MovedTime, RealKills
 
 SEED = int(os.environ.get("PUBSUB_SEED", random.SystemRandom().randrange(2**32)))
 PHASES = (Phase.generate, Phase.shrink) if os.environ.get("PUBSUB_SHRINK") else (Phase.generate,)
-HISTORIES = int(os.environ.get("PUBSUB_HISTORIES", "60"))
+HISTORIES = int(os.environ.get("PUBSUB_HISTORIES", "50"))
 
 
 def _run(machine: type[Histories], histories: int, steps: int) -> None:
