@@ -26,6 +26,7 @@ _BATCH = 100
 _PUBLISHERS = 4
 _CALL_LIMIT_S = 30.0
 _POLL_S = 0.005
+_ACK_DEADLINE_S = 10  # exactly-once leases outlive a kill: what was out then comes again after so long
 # A killed broker is back within a fraction of a second; gRPC's own patience would begin at one second.
 _OPTIONS = (
     *raw.OPTIONS,
@@ -168,7 +169,7 @@ class Soak:
         # No waiting for readiness: a stream that waited would stay open while the broker is down, and `_kill` counts it.
         stream = raw.streaming_pull(channel)()
         request = raw.StreamingPullRequest(
-            subscription=raw.subscription_path(NAME), stream_ack_deadline_seconds=raw.STREAM_ACK_DEADLINE_S
+            subscription=raw.subscription_path(NAME), stream_ack_deadline_seconds=_ACK_DEADLINE_S
         )
         await stream.write(request)
         acknowledge = raw.unary(channel, "Acknowledge")

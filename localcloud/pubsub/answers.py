@@ -126,6 +126,9 @@ class Answers(DeliveryState):
                     failures[ack_id] = INVALID_ACK_ID
             elif deadline_s:
                 self.leases.extend(lease, now_s + deadline_s)
+                if self.book is not None:
+                    self.book.note(lease)
+                    self._hooks.mark_dirty(self)
             else:
                 self.counts["nacked"] += 1
                 # A nacked id is dead: no late ack or receipt-modack may undo the nack (google-cloud-go#10707).

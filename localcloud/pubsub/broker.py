@@ -8,7 +8,7 @@ import logging
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from localcloud.pubsub import wire
+from localcloud.pubsub import lease_book, wire
 from localcloud.pubsub.clock import Clock
 from localcloud.pubsub.dead_letter import with_origin
 from localcloud.pubsub.errors import PubSubError, Unavailable
@@ -28,6 +28,7 @@ _DELETE_SUBSCRIPTION = (
     "DELETE FROM subscriptions WHERE no = ?",
     "DELETE FROM acks WHERE sub_no = ?",
     "DELETE FROM failures WHERE sub_no = ?",
+    lease_book.DELETE_ALL,
 )
 
 
@@ -56,7 +57,7 @@ class Broker:
     # ---- start ----
 
     def load(self) -> None:
-        """Read the tables. Leases do not outlive the broker: what was leased is free again."""
+        """Read the tables. Leases do not outlive the broker, but for those of exactly-once subscriptions."""
         self.registry.next_no = self.store.meta("next_no", 1)
         # A fresh data folder must not bring old message ids again: downstream ledgers remember them.
         first = max(1, int((self.clock.time() - _FIRST_DAY_S) * 1000))
@@ -80,6 +81,16 @@ class Broker:
         for topic in self.registry.topics_by_no.values():
             topic.log.load()
             self._to_trim[topic] = None
+        self._load_leases()
+
+    def _load_leases(self) -> None:
+        offset_s = self.clock.monotonic() - self.clock.time()
+        leases: dict[int, list[tuple[int, float, str]]] = {}
+        for sub_no, seq, deadline_us, ack_id in self.store.read("SELECT sub_no, seq, deadline_us, ack_id FROM leases"):
+            leases.setdefault(sub_no, []).append((seq, deadline_us / 1e6 + offset_s, ack_id))
+        for subscription in self.registry.subscriptions.values():
+            if subscription.book is not None and subscription.no in leases:
+                subscription.restore(leases[subscription.no])
 
     # ---- publishing ----
 
@@ -197,6 +208,10 @@ class Broker:
         write("DELETE FROM acks WHERE sub_no = ? AND seq <= ?", [(no, cursor)])
         if exceptions:
             write("INSERT OR IGNORE INTO acks VALUES (?, ?)", [(no, seq) for seq in exceptions])
+        if subscription.book is not None:
+            leases, ended = subscription.book.take_changes()
+            write(lease_book.INSERT, leases)
+            write(lease_book.DELETE, ended)
         if subscription.new_failures:
             failures, subscription.new_failures = subscription.new_failures, {}
             write(

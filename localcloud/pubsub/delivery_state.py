@@ -14,6 +14,7 @@ from localcloud.pubsub.clock import Clock
 from localcloud.pubsub.consumer import Consumer
 from localcloud.pubsub.delays import DelayLine
 from localcloud.pubsub.errors import PubSubError
+from localcloud.pubsub.lease_book import LeaseBook
 from localcloud.pubsub.leases import Lease, LeaseState, LeaseTable
 from localcloud.pubsub.log import Entry, TopicLog
 from localcloud.pubsub.ordering import KeyQueue, KeyQueues
@@ -63,6 +64,7 @@ class DeliveryState:
         self._idle: dict[Consumer, None] = {}
         self._skips: set[int] = set()
         self._pauses = 0
+        self._restored: dict[int, Lease] = {}
         self.export_state = 1  # ACTIVE; see exports.ExportState
         self.active_us = self.saved_active_us = 0
         self.new_failures: dict[int, int] = {}
@@ -88,6 +90,9 @@ class DeliveryState:
         self.config = config
         self.name: str = config.name
         self.settings = SubscriptionSettings.of(config)
+        is_pulled = not (self.settings.is_push or self.settings.is_export)
+        keeps_leases = self.settings.is_exactly_once and is_pulled
+        self.book = LeaseBook(self.no, self._clock) if keeps_leases else None
 
     # ---- messages coming in ----
 
@@ -104,17 +109,33 @@ class DeliveryState:
             entries = [entry for entry in entries if matches(entry.body)]
             self._hooks.mark_dirty(self)  # what does not match is acked
         seqs = [entry.seq for entry in entries]
+        restored = self._restored
         if not self.settings.is_ordered:
-            self._fresh.extend(seqs)
+            self._fresh.extend([seq for seq in seqs if seq not in restored] if restored else seqs)
             return seqs
         for entry in entries:
-            if entry.key:
+            if entry.seq in restored:
+                if entry.key:
+                    self._keys.add_leased(entry.key, restored[entry.seq])
+            elif entry.key:
                 ring(self._keys.add(entry.key, entry.seq))
             else:
                 self._fresh.append(entry.seq)
         return seqs
 
     # ---- beginning again ----
+
+    def restore(self, leases: list[tuple[int, float, str]]) -> None:
+        """Exactly-once, after a restart: go on with these leases (sequence, deadline on the monotonic clock, ack id)."""
+        for seq, deadline_s, ack_id in leases:
+            self._restored[seq] = Lease(seq, ack_id, deadline_s, None, 0)
+        last = max(self._restored, default=0)
+        while self.backlog.is_behind and self.backlog.loaded_until < last:
+            self.backlog.refill(with_bodies=self._matches is not None)
+        for seq, lease in self._restored.items():
+            if self.backlog.owes(seq):
+                self.leases.add(lease)
+        self._restored = {}
 
     def close(self, error: PubSubError) -> None:
         """End every reader with this error and forget the leases."""
@@ -148,6 +169,9 @@ class DeliveryState:
         if lease.consumer is not None:
             lease.consumer.release(lease.size_bytes)
             lease.consumer = None
+        if self.book is not None:
+            self.book.strike(lease.seq)
+            self._hooks.mark_dirty(self)
 
     def _wake(self) -> None:
         if self._idle:

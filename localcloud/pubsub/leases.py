@@ -29,12 +29,12 @@ class Lease:
 
     __slots__ = ("ack_id", "consumer", "deadline_s", "queue", "queued_s", "seq", "size_bytes", "state")
 
-    def __init__(self, seq: int, ack_id: str, deadline_s: float, consumer: "Consumer", size_bytes: int) -> None:
+    def __init__(self, seq: int, ack_id: str, deadline_s: float, consumer: "Consumer | None", size_bytes: int) -> None:
         self.seq = seq
         self.ack_id = ack_id
         self.deadline_s = deadline_s
         self.queued_s = deadline_s
-        self.consumer: Consumer | None = consumer
+        self.consumer = consumer
         self.size_bytes = size_bytes
         self.queue: KeyQueue | None = None
         self.state = LeaseState.LEASED

@@ -56,6 +56,14 @@ class KeyQueues:
         self.waiting += 1
         return self.list_ready(queue)
 
+    def add_leased(self, key: str, lease: Lease) -> None:
+        """A message whose lease has outlived a restart; its key waits for it."""
+        queue = self._queues.get(key)
+        if queue is None:
+            queue = self._queues[key] = KeyQueue(key)
+        lease.queue = queue
+        queue.in_flight.append(lease)
+
     def list_ready(self, queue: KeyQueue) -> Consumer | None:
         """Put the key where its next reader finds it; answers the owner that must be woken, if any."""
         if queue.is_listed or queue.is_parked or not queue.waiting:

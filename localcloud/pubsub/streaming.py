@@ -73,6 +73,8 @@ class StreamingPull:
             if not self._unsent and not self._confirmations:
                 await consumer.wait()
                 continue
+            if subscription.book is not None:
+                await self._broker.store.settle()  # a lease is on disk before its message is sent
             confirmations, self._confirmations = self._confirmations, []
             settings = subscription.settings
             response = b"".join(
@@ -99,6 +101,10 @@ class StreamingPull:
                     self._consumer.close(_EndOfStream("the client has closed the stream"))
                     return
                 request = wire.StreamingPullRequest.FromString(message)
+                if request.max_outstanding_messages or request.max_outstanding_bytes:
+                    raise InvalidArgument(
+                        "a later request of the stream sets its flow control; set it in the first alone."
+                    )
                 if request.subscription:
                     raise InvalidArgument(
                         f"a later request of the stream names {request.subscription!r}; leave it empty."
@@ -126,6 +132,8 @@ class StreamingPull:
             validation.ack_deadline(seconds, subscription.name)
         if ids:
             failures = subscription.modify(ids, deadlines_s)
+            if subscription.book is not None:
+                await self._broker.store.settle()
             self._confirm("modify_ack_deadline_confirmation", list(ids), failures)
         if request.ack_ids:
             failures = subscription.ack(request.ack_ids)

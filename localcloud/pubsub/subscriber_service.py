@@ -3,7 +3,7 @@
 import uuid
 from typing import Any
 
-from localcloud.pubsub import names, pages, validation, wire
+from localcloud.pubsub import lease_book, names, pages, validation, wire
 from localcloud.pubsub.broker import Broker
 from localcloud.pubsub.consumer import Consumer
 from localcloud.pubsub.errors import AckFailure, AlreadyExists, FailedPrecondition, InvalidArgument, NotFound
@@ -157,6 +157,8 @@ class SubscriberService:
         self._fill_defaults(changed)
         self._check(changed)
         subscription.configure(changed)
+        if subscription.book is None:
+            self._broker.store.write(lease_book.DELETE_ALL, [(subscription.no,)])
         self._broker.registry.save_subscription(subscription)
         await self._broker.store.settle()
         if any(getattr(changed, field) != getattr(before, field) for field in _DELIVERY_FIELDS):
@@ -208,6 +210,8 @@ class SubscriberService:
         validation.ack_request(request)
         validation.ack_deadline(request.ack_deadline_seconds, subscription.name)
         failures = subscription.modify(request.ack_ids, [request.ack_deadline_seconds] * len(request.ack_ids))
+        if subscription.book is not None:
+            await self._broker.store.settle()
         if failures:
             raise AckFailure(failures)
         return wire.Empty()
@@ -247,6 +251,8 @@ class SubscriberService:
                 if left_s <= 0 or not await consumer.wait(left_s):
                     break
                 unsent = subscription.take(consumer, request.max_messages, _PULL_BYTES)
+            if subscription.book is not None:
+                await self._broker.store.settle()  # a lease is on disk before its message is sent
             response = wire.received_messages(unsent)
             unsent = []
             return response

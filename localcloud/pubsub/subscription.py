@@ -57,6 +57,8 @@ class Subscription(Answers):
                 return []
             deliveries = self._lease(consumer, seqs, keyed, min(max_bytes, consumer.room_bytes))
         self._idle.pop(consumer, None)
+        if self.book is not None:
+            self._hooks.mark_dirty(self)
         if self._unkind is not None:
             self._deliver_twice(self._unkind, deliveries)
         self.counts["delivered"] += len(deliveries)
@@ -107,6 +109,8 @@ class Subscription(Answers):
                 lease.queue = keyed[index - len(plain)][0]
                 lease.queue.in_flight.append(lease)
             self.leases.add(lease)
+            if self.book is not None:
+                self.book.note(lease)
             consumer.charge(lease.size_bytes)
             attempt = self.failures.get(seq, 0) + 1 if counts_attempts else 0
             deliveries.append(Delivery(ack_id, row[1], attempt))

@@ -20,6 +20,11 @@ CREATE TABLE IF NOT EXISTS messages (
 CREATE TABLE IF NOT EXISTS acks (
     sub_no INTEGER, seq INTEGER, PRIMARY KEY (sub_no, seq)) WITHOUT ROWID;
 
+-- running leases of exactly-once subscriptions
+CREATE TABLE IF NOT EXISTS leases (
+    sub_no INTEGER, seq INTEGER, deadline_us INTEGER NOT NULL, ack_id TEXT NOT NULL,
+    PRIMARY KEY (sub_no, seq)) WITHOUT ROWID;
+
 -- how often the delivery of a message has failed, kept for the dead-letter policy
 CREATE TABLE IF NOT EXISTS failures (
     sub_no INTEGER, seq INTEGER, count INTEGER NOT NULL, PRIMARY KEY (sub_no, seq)) WITHOUT ROWID;

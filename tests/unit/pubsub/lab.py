@@ -82,9 +82,13 @@ class Lab:
 
         return self.loop.run_until_complete(whole())
 
-    def crash(self) -> None:
-        """End the broker as a kill would, and start another over the same folder."""
+    def crash(self, down_s: float = 0.0) -> None:
+        """End the broker as a kill would, and start another over the same folder after a while."""
         self.housekeeping.stop()
+        if self.store._later is not None:
+            self.store._later.cancel()
+        # The dead broker's timers must not ring any more: time goes on with another clock.
+        self.clock = ManualClock(self.clock.time() + down_s)
         self.store._reader.close()
         self.store._writer.close()
         os.close(self.store._lock_fd)
