@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 import structlog
+from hypothesis import HealthCheck, settings
 
 _LEAKY = (
     "GOOGLE_APPLICATION_CREDENTIALS",
@@ -12,6 +13,10 @@ _LEAKY = (
     "STORAGE_EMULATOR_HOST",
     "BIGQUERY_EMULATOR_HOST",
 )
+
+# How fast a machine is today is no property of the code: nothing here is judged by Hypothesis's own clock.
+settings.register_profile("baton", deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True)
+settings.load_profile("baton")
 
 
 def pytest_configure(config: pytest.Config) -> None:
