@@ -9,7 +9,6 @@ print(client.predict([{"is_male": "True", "mother_age": 28, "plurality": "Single
 """
 
 import json
-import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -29,14 +28,13 @@ from baton.joblogs import LogLine
 from baton.operations import Operations
 from baton.profile import Profile, load_profile
 from baton.runs import Run, RunState, run_of
-from messages import DataReady, DecodeError, Event, Parameters, PreprocessDone, TrainDone
+from baton.telling import check, tell
+from messages import DataReady, DecodeError, Event, PreprocessDone, TrainDone
 from messages.codec import validate
 from messages.events import is_run_id
 from messages.triggers import StoredObject
 from workers.errors import LaunchRefused
-from workers.publisher import publish_event
 
-SOURCE = "//baton/client"
 DEFAULT_PIPELINE = "babyweight"
 _POLL_FIRST_S = 0.2
 _POLL_MAX_S = 5.0
@@ -259,26 +257,9 @@ class Client(Operations):
             event = validate(kind, {"pipeline": pipeline, **body, "params": dict(params or {})}, kind.TOPIC)
         except DecodeError as fault:
             raise Refused(f"{fault.field} = {fault.value!r} cannot be used", fault.mend) from fault
-        self._check(event.pipeline, event.params)
-        # The id that the stage before would give: whoever says it, it is the same fact.
-        event_id = f"{run_id}.{kind.TOPIC.replace('-done', '.done')}"
-        with explaining(f"topic {kind.TOPIC}"):
-            publish_event(
-                self.connections.publisher,
-                event,
-                event_id=event_id,
-                run_id=run_id,
-                source=SOURCE,
-                time=datetime.now(UTC),
-                traceparent=os.environ.get("TRACEPARENT"),
-            )
+        check(self.connections, event)
+        tell(self.connections, event, run_id)
         return run_id
-
-    def _check(self, pipeline: str, params: Parameters) -> None:
-        """Refuse here what the worker would have to put aside; without a folder of pipelines the worker decides."""
-        if self.profile.pipelines_dir.is_dir():
-            with explaining():
-                self.connections.catalog.get(pipeline).resolve(params)
 
     def _read(self, run_id: str) -> Run:
         ledger = self.connections.ledger

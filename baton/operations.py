@@ -1,7 +1,12 @@
 """What the client offers for the day when something went wrong."""
 
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from datetime import UTC, datetime
 from functools import cached_property
+from typing import Any
 
+from baton.actor import whoami
 from baton.audit.auditing import Audit
 from baton.audit.report import Report
 from baton.connections import Connections, explaining
@@ -9,13 +14,115 @@ from baton.dlq.archive import Summary
 from baton.dlq.desk import DeadLetters
 from baton.dlq.letter import DeadLetter
 from baton.dlq.redriving import Redriven
-from baton.errors import RunFailed
+from baton.errors import BatonError, NotKnown, Refused, RunFailed
+from baton.replaying import Export, export_of, plan_replay, require_source
+from baton.retrying import plan_retry, retries_of
+from baton.runs import Run, RunState
+from baton.telling import check, tell
 
 
-class Operations:
+class Operations(ABC):
     """The part of `baton.Client` for operators."""
 
     connections: Connections
+
+    @abstractmethod
+    def look(self, run_id: str) -> Run:
+        """Return one run; one that no worker has claimed yet is there too, as waiting."""
+
+    # -- runs --------------------------------------------------------------------------------------------------------
+
+    def cancel(self, run_id: str, *, unclaimed: bool = False) -> Run:
+        """Cancel a run: its job is stopped, no later stage starts, and what a rollout has made is taken back.
+
+        Returns at once; `wait` returns when nothing of it runs any more. Cancelling twice is as good as once.
+
+        Args:
+            unclaimed: also a run that no worker has claimed yet: whatever comes under this id will not begin.
+
+        Raises:
+            NotKnown: the ledger does not know the run.
+            BatonError: it has ended already.
+        """
+        run = self.look(run_id)
+        if run.state is RunState.WAITING and not unclaimed:
+            mend = "see `baton runs`; to stop one that was just published: baton cancel --unclaimed"
+            raise NotKnown(f"run {run_id!r} is not in the ledger", mend)
+        if run.state in (RunState.SUCCEEDED, RunState.FAILED):
+            raise BatonError(f"run {run_id} has {run.state.value} already", "there is nothing to cancel")
+        with explaining(f"run {run_id}"):
+            self.connections.ledger.cancel(run_id, whoami(), datetime.now(UTC))
+        return self.look(run_id)
+
+    def retry(self, run_id: str, from_stage: str | None = None) -> str:
+        """Try a run again that failed or was cancelled, from the stage that did not succeed; return the new run's id.
+
+        The new run is called `<run>-r2`, `-r3` …; what the earlier stages made is used as it is. The pipeline's TOML counts
+        as it is now.
+
+        Args:
+            from_stage: preprocess, train or deploy; begin there instead. A run that succeeded needs it.
+
+        Example:
+            client.wait(client.retry("births-2022"))
+        """
+        with explaining(f"run {run_id}"):
+            retry = plan_retry(self.look(run_id), self.connections.ledger.stages(run_id), self.look, from_stage)
+        event = retry.event.event
+        check(self.connections, event)
+        tell(self.connections, event, retry.run_id, parent_run=retry.parent)
+        return retry.run_id
+
+    def retries(self, run_id: str) -> list[Run]:
+        """Return the runs that tried this one again, in their order."""
+        return retries_of(self.look(run_id), self.look)
+
+    def export(self, run_id: str) -> Export:
+        """Return a past run as a file holds it: its events, and what came of them.
+
+        Example:
+            Path("run.json").write_text(client.export("births-2022").model_dump_json(indent=2))
+        """
+        with explaining(f"run {run_id}"):
+            records = self.connections.ledger.stages(run_id)
+            return export_of(self.look(run_id), records, f"gs://{self.connections.profile.bucket}")
+
+    def replay(
+        self,
+        export: Export,
+        *,
+        from_stage: str | None = None,
+        source: str | None = None,
+        params: Mapping[str, Any] | None = None,
+    ) -> str:
+        """Play a past run again on the local cloud: publish its first recorded event under a new id; return that.
+
+        Args:
+            from_stage: begin at this stage's recorded event instead.
+            source: read this in place of what the event names.
+            params: set these over the recorded ones.
+
+        Raises:
+            Refused: this is not a local cloud, or what the event names does not lie in it.
+
+        Example:
+            client.replay(client.export("births-2022"))
+        """
+        if not self.connections.profile.get("PUBSUB_EMULATOR_HOST"):
+            mend = (
+                "take it along with `baton replay RUN --export FILE`, then `baton replay --file FILE` beside `baton up`"
+            )
+            raise Refused(
+                "a replay runs on the local cloud alone: here it would publish to a project of Google's", mend
+            )
+        with explaining(f"replay of {export.run_id}"):
+            replay = plan_replay(export, self.look, from_stage, source, params)
+            check(self.connections, replay.event)
+            require_source(self.connections, replay.event)
+        tell(self.connections, replay.event, replay.run_id, parent_run=replay.parent)
+        return replay.run_id
+
+    # -- events ------------------------------------------------------------------------------------------------------
 
     @cached_property
     def dead_letter_desk(self) -> DeadLetters:

@@ -102,6 +102,7 @@ class Run:
     Args:
         started: when the event that began it was published; None while no worker has claimed it.
         params: what the run was started with, defaults of the pipeline included.
+        parent: the run that this one tries again or plays again, or "".
     """
 
     id: str
@@ -111,6 +112,7 @@ class Run:
     started: datetime | None = None
     ended: datetime | None = None
     params: dict[str, Any] = field(default_factory=dict)
+    parent: str = ""
 
     def stage(self, name: str) -> StageView | None:
         """Return the stage of that name, or None where the run has none."""
@@ -160,7 +162,8 @@ def run_of(run_id: str, records: Iterable[StageRecord], is_cancelled: bool = Fal
     )
     state = _state(views, is_cancelled)
     ended = max((view.ended for view in views if view.ended), default=None) if state.is_final else None
-    return Run(run_id, first.pipeline, state, views, first.trigger.time, ended, dict(first.params))
+    parent = first.trigger.parent_run or ""
+    return Run(run_id, first.pipeline, state, views, first.trigger.time, ended, dict(first.params), parent)
 
 
 def stage_of(record: StageRecord) -> StageView:

@@ -44,7 +44,7 @@ class Ends:
     def cancelled(self, entry: Entry) -> Entry | Next:
         """Clean up, then end as cancelled."""
         run_id = entry.record.run_id
-        mend = "start a new run with `baton publish`"
+        mend = f"try it again with `baton retry {run_id}`"
         failure = Failure(reason="cancelled", message=f"run {run_id} was cancelled", mend=mend)
         return self._end_attempt(entry, Ending.CANCELLED, failure)
 

@@ -63,9 +63,10 @@ def publish_event(
     source: str,
     time: datetime,
     traceparent: str | None,
+    parent_run: str | None = None,
 ) -> None:
     """Publish `event` to its own topic."""
-    data, attributes = encode(Envelope(event_id, run_id, source, time, event, traceparent))
+    data, attributes = encode(Envelope(event_id, run_id, source, time, event, traceparent, parent_run))
     publisher.publish(event.TOPIC, data, attributes)
 
 

@@ -71,7 +71,7 @@ class Watches:
         failure = Failure(
             reason="job-does-not-stop",
             message=f"job {job.id} is {why}, but still runs {moves.policy.stop_s:g} s after the deadline",
-            mend="stop it at its provider by hand, then start a new run",
+            mend=f"stop it at its provider by hand, then `baton retry {record.run_id}`",
             log_tail=moves.phase(record).log_tail(job),
         )
         return self._ends.attempt_failed(entry, failure, retry=False)
@@ -139,5 +139,5 @@ def _mend(record: StageRecord, state: JobState, overdue: bool) -> str:
     if overdue:
         return f"raise deadline_s under [{record.stage}] in the pipeline's TOML, or make the job smaller"
     if state is JobState.CANCELLED:
-        return "it was cancelled at its provider, not by Baton; start a new run when it may run again"
-    return f"read `baton logs {record.run_id} {record.stage}`, mend the cause, and start a new run"
+        return f"it was cancelled at its provider, not by Baton; when it may run again: `baton retry {record.run_id}`"
+    return f"read `baton logs {record.run_id} {record.stage}`, mend the cause, then `baton retry {record.run_id}`"

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from baton.runs import Run
 
 RUN_SHAPE = (
-    "{id, pipeline, state: waiting|running|succeeded|failed|cancelled, started, ended, params, metrics, endpoint, "
+    "{id, pipeline, state: waiting|running|succeeded|failed|cancelled, started, ended, params, parent, metrics, endpoint, "
     "failure: {stage, reason, message, mend, log_tail}, stages: [{name, state, outcome, attempt, phase, job: {id, name, "
     "kind, state, location}, source, result, failure, triggered, started, ended, history: [{time, state, attempt, phase, "
     "job_id, by, note}]}]}"
@@ -55,13 +55,18 @@ def show(run_id: str, as_json: bool) -> None:
     """Show one run: its stages, jobs, results, failures, and where its time went."""
     from baton.client import Client
 
-    run = Client().run(run_id)
+    client = Client()
+    run = client.run(run_id)
     if as_json:
         print_json(run.to_json())
         return
     console = answers()
     for part in run_details(run, datetime.now(UTC), console.width):
         console.print(part, soft_wrap=isinstance(part, str))
+    for retry in client.retries(run_id):
+        if retry.id != run_id:
+            style = _STYLES[retry.state.value]
+            console.print(f"tried again as {plain(retry.id)}  [{style}]{retry.state.value}[/]", soft_wrap=True)
 
 
 @runs.command(
@@ -122,6 +127,8 @@ def run_details(run: "Run", now: datetime, width: int) -> list[Any]:
     started = f"  {run.started.astimezone():%Y-%m-%d %H:%M:%S}" if run.started else ""
     params = ", ".join(f"{key}={value}" for key, value in run.params.items())
     parts: list[Any] = [f"{head}{started}  {seconds(run.elapsed_s(now))}"]
+    if run.parent:
+        parts.append(f"[dim]again   {plain(run.parent)}[/]")
     if params:
         parts.append(f"[dim]params  {plain(params)}[/]")
     return [*parts, "", stage_table(run, now), "", *outcome(run), "", time_table([("", run)], now, width)]

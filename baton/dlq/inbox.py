@@ -38,20 +38,22 @@ def collect(connections: Connections, archive: Archive, report: Callable[[int], 
 def keep(archive: Archive, letter: DeadLetter) -> DeadLetter:
     """Write one letter down, or find that it is there."""
     while True:
-        there = archive.read(letter.key)
         try:
-            if there is None:
-                return archive.write(letter, ABSENT).letter
-            known = {arrival.identity for arrival in there.letter.arrivals}
-            if letter.arrivals[0].identity in known:
-                return there.letter
-            if not _is_same_event(there.letter, letter):
-                # Another message under the same original id: somebody forged one. It is kept under its own.
-                letter = letter.model_copy(update={"key": letter.arrivals[0].letter_id, "message_id": ""})
-                continue
+            return archive.write(letter, ABSENT).letter  # most are new: no look before
+        except Conflict:
+            there = archive.read(letter.key)
+        if there is None:
+            continue
+        if letter.arrivals[0].identity in {arrival.identity for arrival in there.letter.arrivals}:
+            return there.letter
+        if not _is_same_event(there.letter, letter):
+            # Another message under the same original id: somebody forged one. It is kept under its own.
+            letter = letter.model_copy(update={"key": letter.arrivals[0].letter_id, "message_id": ""})
+            continue
+        try:
             return archive.write(_come_back(there.letter, letter), there.generation).letter
         except Conflict:
-            continue  # another terminal wrote it down just now: look again
+            continue  # another terminal wrote just now: look again
 
 
 def letter_of(message_id: str, time: datetime, data: bytes, attributes: dict[str, str]) -> DeadLetter:

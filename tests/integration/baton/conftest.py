@@ -4,13 +4,14 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from baton.__main__ import run
 from baton.client import Client
 from baton.profile import Profile
 from tests.support.house import House, house
@@ -71,3 +72,17 @@ def client(running: House, tmp_path: Path) -> Iterator[Client]:
         yield made
     os.environ.clear()
     os.environ.update(before)
+
+
+@pytest.fixture
+def here(client: Client, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Callable[..., Answer]:
+    """Runs `baton` in this process, with the client that is there: a process for each command would take minutes."""
+    monkeypatch.setattr("baton.client.Client", lambda profile=None: client)
+
+    def command(*arguments: str) -> Answer:
+        capsys.readouterr()
+        code = run(list(arguments))
+        said = capsys.readouterr()
+        return Answer(code, said.out, said.err)
+
+    return command

@@ -1,7 +1,8 @@
 """Quick stand-ins for the jobs in tests of the chain: the real contracts, with next to no work in them.
 
 `quick.py prepare …` writes a manifest, `quick.py train …` metrics and a smoke sample, `quick.py serve` answers predictions.
-Only the standard library, so that a job starts in milliseconds. QUICK_JOB_S is how long a job takes.
+Only the standard library, so that a job starts in milliseconds. QUICK_JOB_S is how long a job takes; one whose source says
+`slow`, or that trains on a million examples, takes ten minutes: it is there to be stopped.
 """
 
 import json
@@ -14,6 +15,8 @@ import urllib.request
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 PREDICTION = 7.5
+SLOW_EXAMPLES = 1_000_000
+_SLOW_S = 600.0
 
 
 def flags() -> dict[str, str]:
@@ -39,7 +42,7 @@ def upload(uri: str, body: object) -> None:
 
 def prepare() -> None:
     given = flags()
-    time.sleep(float(os.environ.get("QUICK_JOB_S", "0.3")))
+    time.sleep(_SLOW_S if "slow" in given["source"] else float(os.environ.get("QUICK_JOB_S", "0.3")))
     if "missing" in given["source"]:
         sys.exit(f"source {given['source']} is not there")
     body = {"train": {"rows": 8}, "eval": {"rows": 2}, "rejects": {"total": 0}, "digest": "sha256:0"}
@@ -48,7 +51,8 @@ def prepare() -> None:
 
 def train() -> None:
     model = os.environ["AIP_MODEL_DIR"].rstrip("/")
-    time.sleep(float(os.environ.get("QUICK_JOB_S", "0.3")))
+    is_slow = int(flags().get("num-train-examples", "0")) >= SLOW_EXAMPLES
+    time.sleep(_SLOW_S if is_slow else float(os.environ.get("QUICK_JOB_S", "0.3")))
     upload(f"{model}/smoke.json", {"instances": [{"x": 1}], "predictions": [PREDICTION]})
     upload(f"{model}/metrics.json", {"rmse_lb": 1.0})
 
