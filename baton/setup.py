@@ -30,7 +30,8 @@ from messages.topics import (
 )
 from workers.settings import Settings
 
-ACK_DEADLINE_S = 10  # as short as Pub/Sub allows: what a dying worker held comes again soon, and a claim takes milliseconds
+ACK_DEADLINE_S = 10  # as short as Pub/Sub allows: a claim takes milliseconds, and what a dying worker held comes again
+BATCH_ACK_DEADLINE_S = 60  # of what commands take in by the hundred and write down first
 RETRY_MIN_S, RETRY_MAX_S = 1, 600
 MAX_DELIVERY_ATTEMPTS = 10
 RETENTION = timedelta(days=7)
@@ -144,15 +145,16 @@ def ensure_subscription(connections: Connections, name: str) -> Step:
 
 def wanted_subscription(project: str, name: str) -> dict[str, Any]:
     """Return the subscription as the request that creates it."""
+    is_stage = name in SUBSCRIPTIONS and name != DEAD_LETTER_SUBSCRIPTION
     wanted: dict[str, Any] = {
         "name": subscription_path(project, name),
         "topic": topic_path(project, {**SUBSCRIPTIONS, **AUDIT_SUBSCRIPTIONS}[name]),
-        "ack_deadline_seconds": ACK_DEADLINE_S,
+        "ack_deadline_seconds": ACK_DEADLINE_S if is_stage else BATCH_ACK_DEADLINE_S,
         "message_retention_duration": AUDIT_RETENTION if name in AUDIT_SUBSCRIPTIONS else RETENTION,
         "expiration_policy": {},  # without a time to live: an idle pipeline keeps its queues
         "enable_exactly_once_delivery": False,  # the ledger makes effects happen once; this would cost latency
     }
-    if name != DEAD_LETTER_SUBSCRIPTION and name in SUBSCRIPTIONS:
+    if is_stage:
         wanted["dead_letter_policy"] = {
             "dead_letter_topic": topic_path(project, DEAD_LETTER),
             "max_delivery_attempts": MAX_DELIVERY_ATTEMPTS,
