@@ -97,7 +97,7 @@ class Launches:
         if moves.clock() - record.phase_began <= timedelta(seconds=deadline_s):
             return moves.move(entry, State.LAUNCHING, note="late: looks again")
         message = f"{context.job_name} could not be launched ({moves.phase(record).name}) within {deadline_s:g} s"
-        mend = f"read the worker's log for what the provider answered, mend that, then `baton retry {record.run_id}`"
+        mend = "read the worker's log for what the provider answered, mend that, and start a new run"
         return self._failed(entry, Failure(reason="launch-deadline", message=message, mend=mend), retry=False)
 
     def _refused(self, entry: Entry, fault: StageError) -> Entry | Next:
