@@ -55,6 +55,7 @@ class DeliveryState:
         self._clock = hooks.clock
         self._unkind = hooks.unkind
         self._ack_ids = AckIds(no, hooks.epoch)
+        self.book: LeaseBook | None = None
         self.configure(config)
         self._matches = hooks.parse_filter(self.settings.filter) if self.settings.filter else None
         self._fresh: deque[int] = deque()
@@ -92,7 +93,10 @@ class DeliveryState:
         self.settings = SubscriptionSettings.of(config)
         is_pulled = not (self.settings.is_push or self.settings.is_export)
         keeps_leases = self.settings.is_exactly_once and is_pulled
-        self.book = LeaseBook(self.no, self._clock) if keeps_leases else None
+        if not keeps_leases:
+            self.book = None
+        elif self.book is None:
+            self.book = LeaseBook(self.no, self._clock)
 
     # ---- messages coming in ----
 

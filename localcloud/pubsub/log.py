@@ -139,9 +139,10 @@ class TopicLog:
 
     def last_before(self, time_us: int) -> int:
         """The newest position published before the time; 0 if there is none. Publish times rise along a log."""
+        first_us = self._published_us(0)
+        if first_us is None or first_us >= time_us:
+            return 0  # the usual answer, by one look
         first, last = self.edges()
-        if last == 0 or self._published_us(first) >= time_us:
-            return 0
         low, high = first, last
         while low < high:
             middle = (low + high + 1) // 2

@@ -3,11 +3,13 @@
 import base64
 import binascii
 from collections.abc import Callable
+from typing import Any
 
 from localcloud.pubsub.errors import InvalidArgument
 
 _MAX_PAGE = 1000
 _DEFAULT_PAGE = 100
+_MAX_PAGE_BYTES = 3 << 20
 
 Slice = Callable[[str, int], tuple[list[str], bool]]
 
@@ -25,6 +27,19 @@ def page(page_size: int, page_token: str, names_after: Slice) -> tuple[list[str]
         raise InvalidArgument(f"page_size={page_size} is negative; use 0 for the default or 1 to {_MAX_PAGE}.")
     names, has_more = names_after(_decode(page_token), min(page_size or _DEFAULT_PAGE, _MAX_PAGE))
     return names, _encode(names[-1]) if has_more and names else ""
+
+
+def fitted(names: list[str], token: str, build: Callable[[str], Any]) -> tuple[list[Any], str]:
+    """The messages of a page, and its token: the page is cut where its messages would fill a client's 4 MiB."""
+    messages: list[Any] = []
+    size = 0
+    for name in names:
+        message = build(name)
+        size += message.ByteSize()
+        if messages and size > _MAX_PAGE_BYTES:
+            return messages, _encode(names[len(messages) - 1])
+        messages.append(message)
+    return messages, token
 
 
 def _encode(name: str) -> str:

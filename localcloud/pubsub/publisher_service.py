@@ -110,7 +110,8 @@ class PublisherService:
             request.page_token,
             lambda after, count: broker.registry.names_after(broker.registry.topic_names, prefix, after, count),
         )
-        return _LIST_TOPICS(topics=[broker.registry.topics[name].config for name in found], next_page_token=token)
+        topics, token = pages.fitted(found, token, lambda name: broker.registry.topics[name].config)
+        return _LIST_TOPICS(topics=topics, next_page_token=token)
 
     async def list_topic_subscriptions(self, request: Any, context: Any) -> Any:
         """Names of the subscriptions attached to a topic."""

@@ -59,7 +59,9 @@ class SchemaService:
         prefix = names.check_project(request.parent) + "/schemas/"
         wanted = [name for name in self._schemas.names() if name.startswith(prefix)]
         found, token = pages.page(request.page_size, request.page_token, pages.of_list(wanted))
-        newest = [_shown(self._schemas.get(name).revision("").config, request.view) for name in found]
+        newest, token = pages.fitted(
+            found, token, lambda name: _shown(self._schemas.get(name).revision("").config, request.view)
+        )
         return _LIST(schemas=newest, next_page_token=token)
 
     async def list_schema_revisions(self, request: Any, context: Any) -> Any:
@@ -67,7 +69,8 @@ class SchemaService:
         schema, _ = self._named(request.name)
         by_age = {f"{index:04}": item.config for index, item in enumerate(reversed(schema.revisions))}
         found, token = pages.page(request.page_size, request.page_token, pages.of_list(list(by_age)))
-        return _LIST_REVISIONS(schemas=[_shown(by_age[key], request.view) for key in found], next_page_token=token)
+        shown, token = pages.fitted(found, token, lambda key: _shown(by_age[key], request.view))
+        return _LIST_REVISIONS(schemas=shown, next_page_token=token)
 
     async def commit_schema(self, request: Any, context: Any) -> Any:
         """Add a revision."""

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from localcloud.pubsub import names, wire
+from localcloud.pubsub import wire
 from localcloud.pubsub.broker import Broker
 from localcloud.pubsub.clock import Clock, SystemClock
 from localcloud.pubsub.errors import Unavailable
@@ -71,6 +71,7 @@ class PubSubServer:
         self._snapshots = Snapshots(self._broker)
         self._schemas = Schemas(self._broker)
         self._housekeeping = Housekeeping(self._broker, self._snapshots)
+        self._publisher = PublisherService(self._broker, self._snapshots, self._schemas)
         self._inspector = Inspector(self._broker)
         self._outbound = Outbound(self._broker, os.environ if environment is None else environment)
         self._metrics = None if metrics_port is None else MetricsServer(self._inspector, host, metrics_port)
@@ -112,7 +113,7 @@ class PubSubServer:
 
     def _services(self) -> tuple[Methods, ...]:
         publisher = Methods("google.pubsub.v1.Publisher")
-        PublisherService(self._broker, self._snapshots, self._schemas).register(publisher)
+        self._publisher.register(publisher)
         subscriber = Methods("google.pubsub.v1.Subscriber")
         SubscriberService(self._broker, self._outbound, self._min_ack_deadline_s).register(subscriber)
         SnapshotService(self._broker, self._snapshots).register(subscriber)
@@ -179,8 +180,9 @@ class PubSubServer:
 
         Raises:
             NotFound: the topic does not exist.
+            PubSubError: whatever else a publisher would be told.
         """
-        found = self._broker.registry.topic(names.check(topic, "topics", "topic"))
-        ids = self._broker.append(found, [wire.PubsubMessage(data=data, attributes=attributes)])
-        await self._store.settle()
-        return ids[0]
+        request = wire.message_class("PublishRequest")(topic=topic)
+        request.messages.add(data=data, attributes=attributes)
+        answer = await self._publisher.publish(request, None)
+        return str(answer.message_ids[0])

@@ -54,7 +54,8 @@ class SnapshotService:
             request.page_token,
             lambda after, count: registry.names_after(snapshots.names, prefix, after, count),
         )
-        return _LIST(snapshots=[snapshots.shown(snapshots.get(name)) for name in found], next_page_token=token)
+        shown, token = pages.fitted(found, token, lambda name: snapshots.shown(snapshots.get(name)))
+        return _LIST(snapshots=shown, next_page_token=token)
 
     async def update_snapshot(self, request: Any, context: Any) -> Any:
         """Change a snapshot's labels or expiry."""

@@ -191,7 +191,7 @@ class SubscriberService:
             request.page_token,
             lambda after, count: broker.registry.names_after(broker.registry.subscription_names, prefix, after, count),
         )
-        shown = [self._shown(broker.registry.subscriptions[name]) for name in found]
+        shown, token = pages.fitted(found, token, lambda name: self._shown(broker.registry.subscriptions[name]))
         return _LIST_SUBSCRIPTIONS(subscriptions=shown, next_page_token=token)
 
     async def delete_subscription(self, request: Any, context: Any) -> Any:

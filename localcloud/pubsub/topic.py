@@ -51,14 +51,13 @@ class Topic:
 
     def trim_target(self, now_us: int) -> int:
         """Position up to which nobody needs the log any more."""
-        target = self.log.last_position
-        for subscription in self.subscriptions.values():
-            needed = subscription.backlog.cursor
-            if subscription.settings.retains_acked:
-                needed = min(needed, self.log.last_before(now_us - int(subscription.settings.retention_s * 1e6)))
-            target = min(target, needed)
-        for cursor in self.snapshot_cursors.values():
-            target = min(target, cursor)
-        if self.retention_s:
-            target = min(target, self.log.last_before(now_us - int(self.retention_s * 1e6)))
+        subscriptions = self.subscriptions.values()
+        target = min((item.backlog.cursor for item in subscriptions), default=self.log.last_position)
+        target = min(target, self.log.last_position, *self.snapshot_cursors.values())
+        retained_s = max(
+            (item.settings.retention_s for item in subscriptions if item.settings.retains_acked), default=0.0
+        )
+        retained_s = max(retained_s, self.retention_s)
+        if retained_s and target > self.log.floor:
+            target = min(target, self.log.last_before(now_us - int(retained_s * 1e6)))
         return target

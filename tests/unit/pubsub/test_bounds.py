@@ -1,0 +1,61 @@
+"""Answers stay under the 4 MiB that a stock client takes, whatever is asked for."""
+
+from localcloud.pubsub import wire
+from localcloud.pubsub.inspection import Inspector
+from tests.unit.pubsub.lab import SUBSCRIPTION, Lab
+
+LIMIT_BYTES = 4 << 20
+
+
+def test_page_of_bulky_topics_is_cut_and_goes_on(lab: Lab) -> None:
+    """1,000 topics of 8 KB do not fit one answer: pages are shorter, and together they are all."""
+    labels = {f"{index:060}": "x" * 60 for index in range(64)}
+    names = [f"projects/p/topics/topic-{index:04}" for index in range(500)]
+    for name in names:
+        lab.create_topic(name, labels=labels)
+    seen: list[str] = []
+    token = ""
+    while True:
+        page = lab.call(
+            lab.publisher.list_topics, "ListTopicsRequest", project="projects/p", page_size=1000, page_token=token
+        )
+        assert page.ByteSize() < LIMIT_BYTES
+        seen += [topic.name for topic in page.topics]
+        token = page.next_page_token
+        if not token:
+            break
+    assert seen == names
+
+
+def test_peek_shows_large_data_in_part(lab: Lab) -> None:
+    """A message of 5 MB is shown by its first 256 KiB, and says so."""
+    lab.subscribe()
+    lab.publish("x" * 5_000_000)
+    lab.publish("small")
+    large, small = Inspector(lab.broker).peek(lab.subscription(), 10, 0)
+    assert large["is_cut"]
+    assert len(large["data_base64"]) < 400_000
+    assert not small["is_cut"]
+
+
+def test_stats_by_prefix(lab: Lab) -> None:
+    """Statistics can be asked for a part of the names, and are cut at a count."""
+    lab.subscribe()
+    for index in range(5):
+        lab.create_topic(f"projects/q/topics/topic-{index}")
+    inspector = Inspector(lab.broker)
+    assert [item["name"] for item in lab.run(inspector.stats("projects/q/", 3))["topics"]] == [
+        f"projects/q/topics/topic-{index}" for index in range(3)
+    ]
+    assert [item["name"] for item in lab.run(inspector.stats("projects/p/"))["subscriptions"]] == [SUBSCRIPTION]
+
+
+def test_batches_of_small_messages_are_bounded_in_number(lab: Lab) -> None:
+    """However small messages are, a response holds a thousand at most."""
+    lab.subscribe()
+    for _ in range(3):
+        lab.publish(*["x"] * 1000)
+    batch = lab.take(5000)
+    assert len(batch) == 1000
+    response = wire.received_messages((item.ack_id, item.message.SerializeToString(), 0) for item in batch)
+    assert len(response) < LIMIT_BYTES
