@@ -6,6 +6,7 @@ nothing can be checked by anybody; what is made twice there is resolved afterwar
 by the loser of the compare-and-set (`_disown`), and, where both died, by `workers.strays`.
 """
 
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -19,6 +20,20 @@ from workers.stage import Context, Phase
 from workers.steps import Later, Next
 
 _NOTE_LIMIT = 200
+_LONGEST_TRY = timedelta(seconds=60)  # hours that the worker itself was away do not count against a launch
+
+
+@dataclass(frozen=True, slots=True)
+class _Tries:
+    """How long this worker has tried in vain to launch one phase of one attempt."""
+
+    attempt: int
+    phase: int
+    last: datetime
+    spent: timedelta = timedelta()
+
+    def is_of(self, record: StageRecord) -> bool:
+        return (self.attempt, self.phase) == (record.attempt, record.phase)
 
 
 class Launches:
@@ -27,7 +42,8 @@ class Launches:
     def __init__(self, moves: Moves, ends: Ends) -> None:
         self._moves = moves
         self._ends = ends
-        self._unclear: dict[str, datetime] = {}  # run id -> until when a launch without an answer may still turn up
+        self._unclear: dict[str, datetime] = {}  # run id -> until when a job of ours may still turn up in the lists
+        self._tries: dict[str, _Tries] = {}  # run id -> launches without an answer or with a "not now"
 
     def launch(self, entry: Entry) -> Entry | Next:
         """Make the next step of a record in `launching`."""
@@ -55,29 +71,56 @@ class Launches:
     def _start_job(self, entry: Entry) -> Entry | Next:
         record, moves = entry.record, self._moves
         context, phase = moves.context(record), moves.phase(record)
+        created = None
         try:
             job = phase.find(context)
             if job is None and moves.is_late(record):
                 return self._look_again(entry, context)
-            return self._write_down(entry, phase, job, phase.create(context) if job is None else None)
+            if job is None:
+                job = created = self._create(phase, context)
         except StageError as fault:
             return self._refused(entry, fault)
-        except TransientError as fault:
-            if fault.ambiguous:
-                # The job may exist by now without being listed yet: look again only when lists have settled.
-                self._unclear[record.run_id] = moves.clock() + timedelta(seconds=moves.policy.settle_s)
-                raise TransientError(str(fault), ambiguous=True, retry_after_s=moves.policy.settle_s) from fault
+        except TransientError:
+            self._count(record)
             raise
+        self._tries.pop(record.run_id, None)
+        return self._write_down(entry, phase, job, is_ours=created is not None)
 
-    def _write_down(self, entry: Entry, phase: Phase, found: JobRef | None, created: JobRef | None) -> Entry:
-        job = found or created
-        assert job is not None  # one of the two
+    def _count(self, record: StageRecord) -> None:
+        tries, now = self._tries.get(record.run_id), self._moves.clock()
+        if tries is None or not tries.is_of(record):
+            tries = _Tries(record.attempt, record.phase, now)
+        self._tries[record.run_id] = replace(tries, last=now, spent=tries.spent + min(now - tries.last, _LONGEST_TRY))
+
+    def _is_hopeless(self, record: StageRecord, deadline_s: float) -> bool:
+        tries = self._tries.get(record.run_id)
+        return tries is not None and tries.is_of(record) and tries.spent > timedelta(seconds=deadline_s)
+
+    def _create(self, phase: Phase, context: Context) -> JobRef:
         try:
-            return self._moves.move(entry, State.RUNNING, job=job, note="adopted" if found else "")
+            return phase.create(context)
+        except TransientError as fault:
+            if not fault.ambiguous:
+                raise
+            raise self._unclear_launch(context.run_id, fault) from fault
+
+    def _unclear_launch(self, run_id: str, fault: TransientError) -> TransientError:
+        """Note that a job may exist without being listed yet: look again only when lists have settled."""
+        settle_s = self._moves.policy.settle_s
+        self._unclear[run_id] = self._moves.clock() + timedelta(seconds=settle_s)
+        return TransientError(str(fault), ambiguous=True, retry_after_s=settle_s)
+
+    def _write_down(self, entry: Entry, phase: Phase, job: JobRef, *, is_ours: bool) -> Entry:
+        try:
+            return self._moves.move(entry, State.RUNNING, job=job, note="" if is_ours else "adopted")
         except Conflict:
-            if created is not None:
-                self._disown(entry.record, phase, created)
+            if is_ours:
+                self._disown(entry.record, phase, job)
             raise
+        except TransientError as fault:
+            if not is_ours:
+                raise
+            raise self._unclear_launch(entry.record.run_id, fault) from fault
 
     def _disown(self, before: StageRecord, phase: Phase, job: JobRef) -> None:
         """Stop a job that we launched too late: by now the record is somebody else's."""
@@ -94,7 +137,7 @@ class Launches:
     def _look_again(self, entry: Entry, context: Context) -> Entry | Next:
         record, moves = entry.record, self._moves
         deadline_s = min(moves.deadline_s(record), getattr(moves.phase(record), "patience_s", float("inf")))
-        if moves.clock() - record.phase_began <= timedelta(seconds=deadline_s):
+        if not self._is_hopeless(record, deadline_s):
             return moves.move(entry, State.LAUNCHING, note="late: looks again")
         message = f"{context.job_name} could not be launched ({moves.phase(record).name}) within {deadline_s:g} s"
         mend = "read the worker's log for what the provider answered, mend that, and start a new run"

@@ -141,16 +141,6 @@ class StageRecord(_Frozen):
         """Who moved it last."""
         return self.history[-1].by
 
-    @property
-    def phase_began(self) -> datetime:
-        """When this phase of this attempt was first intended."""
-        began = self.history[-1]
-        for step in reversed(self.history):
-            if (step.attempt, step.phase) != (began.attempt, began.phase):
-                break
-            began = step
-        return began.time
-
     def moved(
         self, state: State, *, now: datetime, by: str, phase_name: str = "", note: str = "", **changes: Any
     ) -> "StageRecord":

@@ -255,3 +255,26 @@ def test_the_next_attempt_waits_until_a_vanished_job_is_surely_gone(world: Stage
     assert isinstance(engine.observe(watch.entry, unknown, asked_at), Watch), "an old answer, looked at late"
     assert isinstance(engine.observe(watch.entry, unknown), Later), "backoff before the next attempt"
     assert world.record().attempt == 2
+
+
+def test_a_job_that_could_not_be_written_down_is_not_launched_again(world: StageWorld) -> None:
+    """The ledger did not answer after the launch: the job is looked for when the lists have settled, then adopted."""
+    world.intake().accept(world.message())
+    engine, written, hidden = world.engine(), world.objects.write, world.jobs[0].find
+
+    def write(name: str, content: bytes, *, if_generation: int) -> int:
+        if b'"state":"running"' in content:
+            raise TransientError("503")
+        return written(name, content, if_generation=if_generation)
+
+    world.objects.write = write  # type: ignore[method-assign]
+    with pytest.raises(TransientError) as fault:
+        engine.advance("r1")
+    assert fault.value.retry_after_s == SETTLE_S
+    world.objects.write = written  # type: ignore[method-assign]
+    world.jobs[0].find = lambda context: None  # type: ignore[method-assign]
+    assert engine.advance("r1") == Later(SETTLE_S)
+    world.jobs[0].find = hidden  # type: ignore[method-assign]
+    world.clock.move(SETTLE_S)
+    assert isinstance(engine.advance("r1"), Watch)
+    assert len(world.jobs[0].jobs) == 1
