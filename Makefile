@@ -19,7 +19,7 @@ up: $(READY)  ## start the local cloud and the workers in the foreground
 	@$(BIN)/baton up
 
 test: $(READY)  ## run all tests
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadfile $(PYTEST_ARGS)
 
 simulate: $(READY)  ## run the real workers through N simulated histories from SEED
 	$(BIN)/python -m tests.simulation --seed $(or $(SEED),1) --histories $(or $(N),10000)
