@@ -28,9 +28,8 @@ from baton.joblogs import LogLine
 from baton.operations import Operations
 from baton.profile import Profile, load_profile
 from baton.runs import Run, RunState, run_of
-from baton.telling import check, tell
-from messages import DataReady, DecodeError, Event, PreprocessDone, TrainDone
-from messages.codec import validate
+from baton.telling import check, event_of, tell
+from messages import DataReady, Event, PreprocessDone, TrainDone
 from messages.events import is_run_id
 from messages.triggers import StoredObject
 from workers.errors import LaunchRefused
@@ -253,10 +252,7 @@ class Client(Operations):
         run_id = new_run_id() if run_id is None else run_id
         if not is_run_id(run_id):
             raise Refused(f"{run_id!r} can name no run", "give 1 to 63 lower-case letters, digits and inner hyphens")
-        try:
-            event = validate(kind, {"pipeline": pipeline, **body, "params": dict(params or {})}, kind.TOPIC)
-        except DecodeError as fault:
-            raise Refused(f"{fault.field} = {fault.value!r} cannot be used", fault.mend) from fault
+        event = event_of(kind, pipeline, body, params)
         check(self.connections, event)
         tell(self.connections, event, run_id)
         return run_id

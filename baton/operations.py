@@ -1,7 +1,7 @@
 """What the client offers for the day when something went wrong."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import cached_property
 from typing import Any
@@ -9,6 +9,10 @@ from typing import Any
 from baton.actor import whoami
 from baton.audit.auditing import Audit
 from baton.audit.report import Report
+from baton.backfill.driver import Driver, Standing
+from baton.backfill.plan import Plan, check_id, default_id
+from baton.backfill.sources import names_in, sources_of
+from baton.backfill.store import Store
 from baton.connections import Connections, explaining
 from baton.dlq.archive import Summary
 from baton.dlq.desk import DeadLetters
@@ -18,7 +22,11 @@ from baton.errors import BatonError, NotKnown, Refused, RunFailed
 from baton.replaying import Export, export_of, plan_replay, require_source
 from baton.retrying import plan_retry, retries_of
 from baton.runs import Run, RunState
-from baton.telling import check, tell
+from baton.telling import check, event_of, tell
+from messages import DataReady
+
+_LOOK_LOCAL_S = 0.5  # how often a backfill looks at what is in flight
+_LOOK_CLOUD_S = 5.0
 
 
 class Operations(ABC):
@@ -29,6 +37,12 @@ class Operations(ABC):
     @abstractmethod
     def look(self, run_id: str) -> Run:
         """Return one run; one that no worker has claimed yet is there too, as waiting."""
+
+    @abstractmethod
+    def publish_data_ready(
+        self, source: str, pipeline: str = ..., *, params: Mapping[str, Any] | None = None, run_id: str | None = None
+    ) -> str:
+        """Say that new data lies at `source`; return the run's id."""
 
     # -- runs --------------------------------------------------------------------------------------------------------
 
@@ -121,6 +135,91 @@ class Operations(ABC):
             require_source(self.connections, replay.event)
         tell(self.connections, replay.event, replay.run_id, parent_run=replay.parent)
         return replay.run_id
+
+    def backfill(
+        self,
+        sources: Sequence[str],
+        pipeline: str,
+        *,
+        concurrency: int = 4,
+        params: Mapping[str, Any] | None = None,
+        backfill_id: str | None = None,
+        retry_failed: bool = False,
+        report: Callable[[Standing], None] = lambda _: None,
+    ) -> Standing:
+        """Run the pipeline on many sources, `concurrency` at a time, and return how they ended.
+
+        The same call again resumes: what has ended is not run again, what is in flight is watched.
+
+        Args:
+            sources: URIs, or patterns like `gs://my-data/2022-*.csv`.
+            backfill_id: names it; by default a name that follows from pipeline, parameters and sources.
+            retry_failed: try those again that ended without a served model.
+            report: called with the standing at each look.
+
+        Example:
+            client.backfill(["gs://my-data/20*.csv"], "babyweight", concurrency=8).failed
+        """
+        plan = self.plan_backfill(sources, pipeline, params, backfill_id)
+        return self.resume_backfill(plan, concurrency=concurrency, retry_failed=retry_failed, report=report)
+
+    def plan_backfill(
+        self,
+        sources: Sequence[str],
+        pipeline: str,
+        params: Mapping[str, Any] | None = None,
+        backfill_id: str | None = None,
+    ) -> Plan:
+        """Write a backfill down without starting it; see `backfill`.
+
+        Raises:
+            Refused: a source, the pipeline or a parameter cannot be used, or the id stands for something else.
+        """
+        with explaining("backfill"):
+            found = sources_of(sources, names_in(self.connections))
+            event = event_of(DataReady, pipeline, {"source": found[0]}, params)
+            check(self.connections, event)
+            plan = Plan(
+                id=check_id(backfill_id or default_id(pipeline, params or {}, found)),
+                pipeline=pipeline,
+                params=dict(params or {}),
+                sources=tuple(found),
+                created=datetime.now(UTC),
+                by=whoami(),
+            )
+            return self.backfills.keep_plan(plan)
+
+    def backfill_standing(self, plan: Plan) -> Standing:
+        """Return where a backfill stands, without driving it."""
+        with explaining(f"backfill {plan.id}"):
+            return self._driver(plan, 1, lambda _: None).standing_now()
+
+    @cached_property
+    def backfills(self) -> Store:
+        """The backfills of this ledger."""
+        return Store(self.connections.objects, whoami())
+
+    def resume_backfill(
+        self,
+        plan: Plan,
+        *,
+        concurrency: int = 4,
+        retry_failed: bool = False,
+        take_over: bool = False,
+        report: Callable[[Standing], None] = lambda _: None,
+    ) -> Standing:
+        """Go on with a backfill that is in the ledger: `client.backfills.plan(id)`; see `backfill`.
+
+        Raises:
+            InUse: another terminal drives it.
+        """
+        with explaining(f"backfill {plan.id}"):
+            driver = self._driver(plan, concurrency, report)
+            return driver.run(retry_failed=retry_failed, take_over=take_over)
+
+    def _driver(self, plan: Plan, concurrency: int, report: Callable[[Standing], None]) -> Driver:
+        look_s = _LOOK_LOCAL_S if self.connections.profile.get("PUBSUB_EMULATOR_HOST") else _LOOK_CLOUD_S
+        return Driver(self, self.connections.objects, self.backfills, plan, concurrency, report, look_s)
 
     # -- events ------------------------------------------------------------------------------------------------------
 

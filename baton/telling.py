@@ -1,13 +1,29 @@
 """Tells an event on a person's behalf, under the id that the stage before would give it: whoever says it, it is one fact."""
 
 import os
+from collections.abc import Mapping
 from datetime import UTC, datetime
+from typing import Any
 
 from baton.connections import Connections, explaining
-from messages import Event
+from baton.errors import Refused
+from messages import DecodeError, Event
+from messages.codec import validate
 from workers.publisher import publish_event
 
 SOURCE = "//baton/client"
+
+
+def event_of(kind: type[Event], pipeline: str, body: Mapping[str, Any], params: Mapping[str, Any] | None) -> Event:
+    """Build an event from what a person gave.
+
+    Raises:
+        Refused: a field cannot be used; with the mend.
+    """
+    try:
+        return validate(kind, {"pipeline": pipeline, **body, "params": dict(params or {})}, kind.TOPIC)
+    except DecodeError as fault:
+        raise Refused(f"{fault.field} = {fault.value!r} cannot be used", fault.mend) from fault
 
 
 def check(connections: Connections, event: Event) -> None:

@@ -23,6 +23,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "upload": ("baton.cli.publish", "upload", "Upload a file to the data bucket, whose notification starts a run."),
     "runs": ("baton.cli.runs", "runs", "List runs; show or watch one."),
     "logs": ("baton.cli.logs", "logs", "Show what a run's jobs wrote."),
+    "backfill": ("baton.cli.backfill", "backfill", "Run a pipeline on many sources, a few at a time."),
     "cancel": ("baton.cli.cancel", "cancel", "Stop a run: its job now, its later stages for ever."),
     "retry": ("baton.cli.retry", "retry", "Try a failed or cancelled run again."),
     "replay": ("baton.cli.replay", "replay", "Play a past run again on the local cloud."),

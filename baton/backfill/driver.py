@@ -1,0 +1,269 @@
+"""Drives a backfill: starts runs while fewer than so many are in flight, and takes note of those that end.
+
+One look at all that is in flight costs three lists of markers, whatever their number: only a run that no stage has in work
+any more is read. A driver may die at any moment; whoever resumes finds in the ledger what was started.
+"""
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, Protocol
+
+from baton.backfill.plan import Plan, Progress
+from baton.backfill.store import Store
+from baton.dlq.archive import Summary
+from baton.runs import STAGES, Run, RunState
+from workers.objects import Objects
+
+SUCCEEDED = RunState.SUCCEEDED.value
+DEAD_LETTERED = "dead-lettered"
+ENDINGS = (SUCCEEDED, RunState.FAILED.value, RunState.CANCELLED.value, DEAD_LETTERED)
+_SAVE_S = 5.0
+_UNCLAIMED_S = 5.0  # an event that nobody has claimed by then may be a dead letter: look
+_EXPLAINED = 50  # earlier failures whose reason is looked up at the start
+_READERS = 8
+
+
+class Runs(Protocol):
+    """What the driver asks of `baton.Client`."""
+
+    def publish_data_ready(
+        self, source: str, pipeline: str = ..., *, params: Mapping[str, Any] | None = None, run_id: str | None = None
+    ) -> str: ...
+
+    def look(self, run_id: str) -> Run: ...
+
+    def retry(self, run_id: str, from_stage: str | None = None) -> str: ...
+
+    def retries(self, run_id: str) -> list[Run]: ...
+
+    def dead_letters(self) -> list[Summary]: ...
+
+
+@dataclass(slots=True)
+class Standing:
+    """Where a backfill stands.
+
+    Args:
+        ended: run id of the plan -> how it ended.
+        in_flight: run id of the plan -> the run that is in flight for it (itself, or its retry).
+        waiting: those that have not been started.
+        reasons: why runs did not succeed, as far as this driver has seen it.
+        again: run id of the plan -> the newest retry of it.
+        seen_ending: those of `ended` whose end this driver has seen, in that order.
+    """
+
+    plan: Plan
+    ended: dict[str, str] = field(default_factory=dict)
+    in_flight: dict[str, str] = field(default_factory=dict)
+    waiting: list[str] = field(default_factory=list)
+    reasons: dict[str, str] = field(default_factory=dict)
+    again: dict[str, str] = field(default_factory=dict)
+    seen_ending: list[str] = field(default_factory=list)
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many ended in which way, the good ones first."""
+        counted = Counter(self.ended.values())
+        return {how: counted[how] for how in ENDINGS if counted[how]}
+
+    @property
+    def failed(self) -> list[str]:
+        """The runs that ended without a served model, in the plan's order."""
+        return [run_id for run_id in self.plan.items() if self.ended.get(run_id, SUCCEEDED) != SUCCEEDED]
+
+    @property
+    def is_over(self) -> bool:
+        return not self.in_flight and not self.waiting
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the summary as `--json` prints it."""
+        items, counts = self.plan.items(), self.counts
+        failed = [
+            {
+                "run_id": self.again.get(run_id, run_id),
+                "source": items[run_id],
+                "outcome": self.ended[run_id],
+                "reason": self.reasons.get(run_id, ""),
+            }
+            for run_id in self.failed
+        ]
+        return {
+            "id": self.plan.id,
+            "pipeline": self.plan.pipeline,
+            "sources": len(items),
+            **{how: counts.get(how, 0) for how in ENDINGS},
+            "in_flight": len(self.in_flight),
+            "waiting": len(self.waiting),
+            "not_succeeded": failed,
+        }
+
+
+class Driver:
+    """Drives one backfill to its end.
+
+    Args:
+        concurrency: how many runs may be in flight at once.
+        report: called with the standing after each look.
+        look_s: how long to wait between two looks.
+    """
+
+    def __init__(
+        self,
+        runs: Runs,
+        objects: Objects,
+        store: Store,
+        plan: Plan,
+        concurrency: int,
+        report: Callable[[Standing], None],
+        look_s: float,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self._runs = runs
+        self._objects = objects
+        self._store = store
+        self._concurrency = concurrency
+        self._report = report
+        self._look_s = look_s
+        self._clock = clock
+        self._standing = Standing(plan)
+        self._started: dict[str, float] = {}
+        self._saved = 0.0
+        self._next_letters = 0.0
+
+    def run(self, *, retry_failed: bool = False, take_over: bool = False) -> Standing:
+        """Start and watch runs until all have ended; Ctrl-C leaves what is in flight alone and writes down how far it is.
+
+        Args:
+            retry_failed: try those again that ended without a served model.
+
+        Raises:
+            InUse: another terminal drives this backfill, or has taken over.
+        """
+        standing = self._standing
+        progress = self._store.take(standing.plan.id, self._clock(), take_over=take_over)
+        try:
+            self._begin(progress, retry_failed)
+            while True:
+                self._look()
+                self._start()
+                self._save_now_and_then()
+                self._report(standing)
+                if standing.is_over:
+                    return standing
+                time.sleep(self._look_s)
+        finally:
+            self._save(leave=True)
+
+    def standing_now(self) -> Standing:
+        """Return where the backfill stands, without driving it."""
+        progress = self._store.progress(self._standing.plan.id)
+        self._begin(progress or Progress(beat=self._clock()), retry_failed=False)
+        self._look()
+        return self._standing
+
+    def _begin(self, progress: Progress, retry_failed: bool) -> None:
+        """Find out what the ledger knows: what has ended, what is in flight, what was never started."""
+        standing, items = self._standing, self._standing.plan.items()
+        standing.again = dict(progress.again)
+        standing.ended = {run_id: how for run_id, how in progress.ended.items() if run_id in items}
+        if retry_failed:
+            for run_id in standing.failed:
+                del standing.ended[run_id]
+                standing.waiting.append(run_id)
+        begun = self._begun()
+        for run_id in items:
+            if run_id in standing.ended or run_id in standing.waiting:
+                continue
+            if run_id in begun:
+                standing.in_flight[run_id] = standing.again.get(run_id, run_id)
+            else:
+                standing.waiting.append(run_id)
+        self._retried = frozenset(standing.waiting) & begun if retry_failed else frozenset()
+        for run_id in standing.failed[:_EXPLAINED]:
+            failure = self._runs.look(standing.again.get(run_id, run_id)).failure
+            if failure:
+                standing.reasons[run_id] = _why(failure)
+
+    def _begun(self) -> frozenset[str]:
+        prefix = f"runs/{self._standing.plan.id}-"
+        return frozenset(name.removeprefix("runs/").partition("/")[0] for name in self._objects.list(prefix))
+
+    def _look(self) -> None:
+        """Take note of the runs that have ended."""
+        standing = self._standing
+        busy = self._busy() if standing.in_flight else frozenset()
+        idle = {run_id: now for run_id, now in standing.in_flight.items() if now not in busy}
+        with ThreadPoolExecutor(_READERS) as pool:
+            looked = dict(zip(idle, pool.map(self._runs.look, idle.values()), strict=True))
+        for run_id, run in looked.items():
+            if run.state.is_final:
+                self._end(run_id, run.state.value, _why(run.failure) if run.failure else "")
+        self._look_for_letters(run_id for run_id, run in looked.items() if run.state is RunState.WAITING)
+
+    def _busy(self) -> frozenset[str]:
+        """Return the runs of this backfill that a stage has in work: those with a marker."""
+        prefix = f"{self._standing.plan.id}-"
+        return frozenset(
+            name.rpartition("/")[2] for stage in STAGES for name in self._objects.list(f"inflight/{stage}/{prefix}")
+        )
+
+    def _look_for_letters(self, unclaimed: Iterable[str]) -> None:
+        """Look, now and then, whether an event that nobody claims was put aside."""
+        now, standing = time.monotonic(), self._standing
+        late = [run_id for run_id in unclaimed if now - self._started.setdefault(run_id, now) >= _UNCLAIMED_S]
+        if not late or now < self._next_letters:
+            return
+        self._next_letters = now + _UNCLAIMED_S
+        letters = {letter.run_id: letter for letter in self._runs.dead_letters()}
+        for run_id in late:
+            letter = letters.get(standing.in_flight[run_id])
+            if letter is not None:
+                self._end(run_id, DEAD_LETTERED, f"{letter.reason} (baton dlq show {letter.key})")
+
+    def _start(self) -> None:
+        """Start runs while there is room."""
+        standing, items = self._standing, self._standing.plan.items()
+        while standing.waiting and len(standing.in_flight) < self._concurrency:
+            run_id = standing.waiting[0]
+            if run_id in self._retried:
+                standing.again[run_id] = self._try_again(run_id)
+                self._save()
+            else:
+                plan = standing.plan
+                self._runs.publish_data_ready(items[run_id], plan.pipeline, params=plan.params, run_id=run_id)
+            standing.waiting.pop(0)
+            standing.in_flight[run_id] = standing.again.get(run_id, run_id)
+            self._started[run_id] = time.monotonic()
+
+    def _try_again(self, run_id: str) -> str:
+        """Return the run that tries again: one that is there already counts, another driver may have died over it."""
+        newest = next(iter(reversed(self._runs.retries(run_id))), None)
+        if newest is not None and newest.state not in (RunState.FAILED, RunState.CANCELLED):
+            return newest.id
+        return self._runs.retry(run_id)
+
+    def _end(self, run_id: str, how: str, reason: str) -> None:
+        standing = self._standing
+        del standing.in_flight[run_id]
+        standing.ended[run_id] = how
+        standing.seen_ending.append(run_id)
+        if reason and how != SUCCEEDED:
+            standing.reasons[run_id] = reason
+
+    def _save_now_and_then(self) -> None:
+        if time.monotonic() - self._saved >= _SAVE_S:
+            self._save()
+
+    def _save(self, *, leave: bool = False) -> None:
+        standing, now = self._standing, self._clock()
+        progress = Progress(beat=now, ended=dict(standing.ended), again=dict(standing.again))
+        self._store.save(standing.plan.id, progress, now, leave=leave)
+        self._saved = time.monotonic()
+
+
+def _why(failure: Mapping[str, Any]) -> str:
+    return f"{failure['stage']}: {failure['message']}"
