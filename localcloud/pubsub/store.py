@@ -1,8 +1,8 @@
 """The one file on disk: SQLite with a write-ahead log, and one commit for many concurrent requests.
 
-Statements are collected on the event loop; a flush runs them in one transaction and hands only its COMMIT, which waits for
-the disk, to a thread. (Not the whole transaction: each SQLite step gives up the interpreter's lock, and a busy event
-loop takes milliseconds to hand it back.) What arrives during a commit makes up the next one.
+Statements are collected on the event loop; a flush runs them in one transaction. On a slow disk its COMMIT is handed to a
+thread. (Not the whole transaction: each SQLite step gives up the interpreter's lock, and a busy event loop takes
+milliseconds to hand it back.) What arrives during a commit makes up the next one.
 
 Row ids of messages are `topic number << 40 | sequence number`: a topic's log is one contiguous range of the table.
 """
@@ -11,6 +11,7 @@ import asyncio
 import logging
 import os
 import sqlite3
+import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -29,7 +30,12 @@ _PAGE_BYTES = 8192  # measured: 177k messages of 1 KB a second, against 131k wit
 _WORTH_RECLAIMING_BYTES = 64 << 20
 _RECLAIM_PAGES = 500
 _RECLAIM_PAUSE_S = 0.05
-_CHECKPOINT_PAGES = 2048  # 16 MiB of write-ahead log
+_CHECKPOINT_BYTES = 16 << 20
+_CHECKPOINT_LOOK = 16  # commits between two looks at the log's length
+# A disk that answers this fast is waited for on the event loop: handing the wait to a thread takes longer, above all on
+# a busy machine, where each change of thread may wait for its turn.
+_SWIFT_S = 0.0005
+_COMMIT_WEIGHT = 0.1
 _SYNCHRONOUS = {"full": "FULL", "normal": "NORMAL", "memory": "OFF"}
 
 
@@ -80,6 +86,7 @@ class Store:
         self._is_scheduled = False
         self._is_due_again = False
         self._is_closed = False
+        self._commit_s = 1.0  # unknown yet: the first ones wait on the thread
         self._later: asyncio.TimerHandle | None = None
         self._thread: ThreadPoolExecutor | None = None
         self.commits = 0
@@ -192,32 +199,69 @@ class Store:
         if not batch.statements:
             batch.succeed()
             return
+        is_swift = self._thread is None or self._commit_s < _SWIFT_S
         try:
             self._writer.execute("BEGIN IMMEDIATE")
             for sql, rows in batch.statements:
                 self._writer.executemany(sql, rows)
-            if self._thread is None:
-                self._writer.execute("COMMIT")
+            if is_swift:
+                self._commit()
         except sqlite3.Error as error:
             self._fail(batch, error)
             return
-        self.commits += 1
-        if self._thread is None:
-            batch.succeed()
+        if is_swift:
+            self._committed(batch)
             return
         self._is_committing = True
-        commit = asyncio.get_running_loop().run_in_executor(self._thread, self._writer.execute, "COMMIT")
+        commit = asyncio.get_running_loop().run_in_executor(self._thread, self._commit)
         commit.add_done_callback(lambda done: self._finish(batch, done))
+
+    def _commit(self) -> None:
+        """Wait for the disk. How long it took decides who waits next: the loop itself, or a thread for it."""
+        began_s = time.perf_counter()
+        self._writer.execute("COMMIT")
+        self._commit_s += (time.perf_counter() - began_s - self._commit_s) * _COMMIT_WEIGHT
+
+    def _committed(self, batch: _Batch) -> None:
+        self.commits += 1
+        batch.succeed()
+        if self.commits % _CHECKPOINT_LOOK == 0 and self._is_log_long():
+            self._checkpoint()
 
     def _finish(self, batch: _Batch, done: asyncio.Future[Any]) -> None:
         self._is_committing = False
         error = done.exception()
         if error is None:
-            batch.succeed()
+            self._committed(batch)
         else:
             self._fail(batch, error)
-        if self._batch.is_wanted or self._is_due_again:
+        self._go_on()
+
+    def _go_on(self) -> None:
+        if not self._is_committing and (self._batch.is_wanted or self._is_due_again):
             self._schedule()
+
+    def _is_log_long(self) -> bool:
+        if self._durability == "memory":
+            return False
+        return self._path.with_name(self._path.name + "-wal").stat().st_size > _CHECKPOINT_BYTES
+
+    def _checkpoint(self) -> None:
+        """Take the write-ahead log into the file, on a thread; commits wait meanwhile, the event loop does not."""
+        self._aside("PRAGMA wal_checkpoint(PASSIVE)", self._go_on)
+
+    def _aside(self, sql: str, then: Callable[[], None]) -> None:
+        """Run a statement of the writer on a thread, while no batch is written."""
+        self._is_committing = True
+
+        def finished(done: asyncio.Future[Any]) -> None:
+            self._is_committing = False
+            if not done.cancelled() and done.exception() is not None:
+                _LOG.warning("upkeep failed", extra={"action": "upkeep_failed", "sql": sql}, exc_info=done.exception())
+            then()
+
+        work = asyncio.to_thread(lambda: self._writer.execute(sql).fetchall())
+        asyncio.get_running_loop().create_task(work, name=sql).add_done_callback(finished)
 
     def _fail(self, batch: _Batch, error: BaseException) -> None:
         """The batch is lost, and with it the one in hand, for that may build on it (a message to a topic that is gone)."""
@@ -241,29 +285,16 @@ class Store:
         asyncio.get_running_loop().call_later(_RECLAIM_PAUSE_S, self._reclaim_some)
 
     def _reclaim_some(self) -> None:
-        if self._is_closed or self._is_committing or self._is_scheduled:
-            if not self._is_closed:
-                asyncio.get_running_loop().call_later(_RECLAIM_PAUSE_S, self._reclaim_some)
+        if self._is_closed:
             return
-        self._is_committing = True
-        work = asyncio.to_thread(self._vacuum)
-        task = asyncio.get_running_loop().create_task(work, name="reclaim disk space")
-        task.add_done_callback(self._reclaimed)
-
-    def _vacuum(self) -> None:
-        self._writer.execute(f"PRAGMA incremental_vacuum({_RECLAIM_PAGES})").fetchall()
-
-    def _reclaimed(self, done: asyncio.Future[None]) -> None:
-        self._is_committing = False
-        if done.cancelled():
+        if self._is_committing or self._is_scheduled:
+            asyncio.get_running_loop().call_later(_RECLAIM_PAUSE_S, self._reclaim_some)
             return
-        if self._batch.is_wanted or self._is_due_again:
-            self._schedule()
-        if done.exception() is not None:
-            _LOG.warning(
-                "disk space could not be reclaimed", extra={"action": "reclaim_failed"}, exc_info=done.exception()
-            )
-        elif not self._is_closed:
+        self._aside(f"PRAGMA incremental_vacuum({_RECLAIM_PAGES})", self._reclaimed)
+
+    def _reclaimed(self) -> None:
+        self._go_on()
+        if not self._is_closed:
             self.reclaim()
 
     async def close(self) -> None:
@@ -295,7 +326,8 @@ def _connect(path: str, synchronous: str) -> sqlite3.Connection:
     connection.execute("PRAGMA auto_vacuum=INCREMENTAL")
     connection.execute("PRAGMA journal_mode=WAL")
     connection.execute(f"PRAGMA synchronous={synchronous}")
-    connection.execute(f"PRAGMA wal_autocheckpoint={_CHECKPOINT_PAGES}")
+    connection.execute("PRAGMA wal_autocheckpoint=0")
+    connection.execute("PRAGMA journal_size_limit=0")
     connection.execute("PRAGMA busy_timeout=5000")
     return connection
 
