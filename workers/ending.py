@@ -55,7 +55,7 @@ class Ends:
         assert record.ending is not None
         return self._conclude(entry, record.ending, record.failure)
 
-    def succeeded(self, entry: Entry, yields: dict[str, dict[str, Any]]) -> Entry:
+    def succeeded(self, entry: Entry, yields: dict[str, dict[str, Any]], note: str = "") -> Entry:
         """Keep the stage's result, to be published."""
         record = entry.record.model_copy(update={"yields": yields})
         event = self._moves.stage.result(self._moves.context(record))
@@ -66,6 +66,7 @@ class Ends:
             failure=None,  # an earlier attempt's, of which the history tells
             outcome=Outcome.SUCCEEDED,
             result=_result(event),
+            note=note,
         )
 
     def publish(self, entry: Entry) -> Entry:

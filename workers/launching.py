@@ -166,7 +166,7 @@ def go_on(moves: Moves, ends: Ends, entry: Entry, given: dict[str, Any], note: s
     record = entry.record
     yields = {**record.yields, moves.phase(record).name: given}
     if moves.is_last(record):
-        return ends.succeeded(entry, yields)
+        return ends.succeeded(entry, yields, note)
     following = moves.next_phase(record)
     if following is None:
         return ends.cleaned_up(entry)

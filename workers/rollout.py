@@ -128,6 +128,9 @@ class EndpointPhase(EndpointWork):
         except AlreadyExists as fault:  # being made by somebody else: it is there when `find` sees it
             raise TransientError(str(fault), retry_after_s=_UNDER_WAY_S) from fault
 
+    def cancel(self, job: JobRef) -> None:
+        """The endpoint is not this run's alone: others may wait for it."""
+
     def collect(self, context: Context, job: JobRef) -> dict[str, Any]:
         return {"endpoint": self._endpoint_name(context)}
 

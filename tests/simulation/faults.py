@@ -53,10 +53,10 @@ class Key(NamedTuple):
 
     actor: str
     effect: str
-    count: int
+    nth: int
 
     def __str__(self) -> str:
-        return f"{self.actor} | {self.effect} | {self.count}"
+        return f"{self.actor} | {self.effect} | {self.nth}"
 
 
 class Hit(NamedTuple):
@@ -76,7 +76,7 @@ def _weight(effect: str) -> float:
         return 0.2
     if effect.endswith(_OFTEN):
         return 6.0
-    return 2.0 if effect.startswith(("write", "publish", "delete")) else 1.0
+    return 2.0 if effect.startswith(("write", "publish", "delete")) or effect.endswith(".get") else 1.0
 
 
 @dataclass(slots=True)

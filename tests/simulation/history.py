@@ -58,7 +58,7 @@ def build(
     scheduler, bucket, rng = Scheduler(), Bucket(), random.Random(scenario.seed + 1)
     faults = Faults(scenario.seed + 2, scenario.rate, scenario.kinds, scenario.until, script)
     broker = Broker(scheduler, faults, rng)
-    serves_right = {}
+    serves_right: dict[str, bool] = {}
 
     def write_all(job: Job, bad: bool) -> None:
         write_model(bucket, job, bad)

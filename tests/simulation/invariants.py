@@ -14,6 +14,7 @@ from workers.record import Outcome, StageRecord, State
 # A request that took longer was held up by a frozen or stalled worker between its last look and its deed.
 _LONGEST_WAY_S = NET_S + 0.01
 _SKEW_S = 1.0
+_CAUSES = ("job-failed", "job-vanished", "deadline", "bad-output")  # what fates of jobs and models lead to
 _STAGE_OF = {"preprocess-worker": "preprocess", "train-worker": "train", "deploy-worker": "deploy"}
 Check = Callable[[World], Iterator[str]]
 
@@ -140,6 +141,17 @@ def newer_fields_survive(world: World) -> Iterator[str]:
             yield f"{record.stage} of {record.run_id} has lost the field of a newer version"
 
 
+def failures_have_causes(world: World) -> Iterator[str]:
+    """No stage fails of what the workers do to each other: nobody here refuses a request, or stops a job by hand."""
+    vanished = {job.id for job in world.jobs if job.vanished_at is not None}
+    for record in records(world):
+        if record.outcome is not Outcome.FAILED or record.failure is None:
+            continue
+        reason, job = record.failure.reason, record.job.id if record.job else ""
+        if reason not in _CAUSES or (reason == "job-vanished" and job not in vanished):
+            yield f"{record.stage} of {record.run_id} failed for no cause: {record.failure}"
+
+
 def no_marker_is_left(world: World) -> Iterator[str]:
     """The index of work in flight is empty in the end."""
     for name in unexplained_markers(world):
@@ -222,6 +234,7 @@ CHECKS: tuple[Check, ...] = (
     one_outcome,
     every_event_is_accounted_for,
     each_claim_is_of_one_message,
+    failures_have_causes,
     newer_fields_survive,
     no_marker_is_left,
     cancelled_means_stopped,

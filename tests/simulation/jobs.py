@@ -96,7 +96,7 @@ class Jobs:
             duration=rng.choice((3.0, 20.0, 60.0, 150.0, 300.0)),
             fate=self._faults.at(self.kind, f"job {name}", JOB, now, min(self._faults.rate * 15, 0.4)),
             way=now - entered,
-            hidden_until=now + rng.choice((0.0, 0.0, 0.5, LAG_S)),
+            hidden_until=now + rng.choice((0.0, 0.5, 2.0, LAG_S)),
         )
         job.states.append((now, "PENDING"))
         self.all[job.id] = job

@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from tests.simulation.faults import Kind
-from tests.simulation.scenario import Scenario, draw
+from tests.simulation.scenario import Run, Scenario, draw
 from tests.simulation.storage import WorkerObjects
 from tests.simulation.worker import Make
 from workers.dataflow import Dataflow
@@ -19,6 +19,7 @@ from workers.deploy import Deploy
 from workers.engine import Engine
 from workers.errors import Conflict, TransientError
 from workers.intake import Intake
+from workers.launching import Launches
 from workers.ledger import Entry, Ledger
 from workers.loop import Loop
 from workers.record import JobRef, StageRecord, State
@@ -38,22 +39,26 @@ class Plant:
         make: what makes the workers with the bug in them.
         shapes: in histories of which shape it can show.
         kinds: the faults that it takes, if just these; others only come between.
+        is_crowded: whether it takes three runs at once on three workers.
         within: in how many such histories it must show.
     """
 
     make: Make
     shapes: tuple[str, ...] = ("preprocess", "train")
     kinds: tuple[Kind, ...] = ()
-    within: int = 400
+    is_crowded: bool = False
+    within: int = 1500
 
     def scenarios(self) -> Iterator[Scenario]:
         """Yield histories in which the bug should show."""
         found = (draw(seed) for seed in itertools.count())
         for scenario in itertools.islice((s for s in found if s.shape in self.shapes), self.within):
-            if not self.kinds:
-                yield scenario
-            else:
-                yield replace(scenario, kinds=self.kinds, rate=0.08, until=700.0, workers=max(2, scenario.workers))
+            if self.kinds:
+                scenario = replace(scenario, kinds=self.kinds, rate=0.08, until=700.0, workers=max(2, scenario.workers))
+            if self.is_crowded:
+                runs = tuple(Run(f"r{number}", (float(number),)) for number in range(1, 4))
+                scenario = replace(scenario, workers=3, runs=runs, deadline_s=900.0, kills=())
+            yield scenario
 
 
 # -- intake --------------------------------------------------------------------------------------------------------------
@@ -145,16 +150,13 @@ def _no_settling(moves: Any, _record: StageRecord) -> datetime:
 def _create_blindly(launches: Any, entry: Entry) -> Any:
     moves = launches._moves
     context, phase = moves.context(entry.record), moves.phase(entry.record)
-    return launches._write_down(entry, phase, None, phase.create(context))
+    return launches._write_down(entry, phase, phase.create(context), is_ours=True)
 
 
-def _retry_at_once(launches: Any, entry: Entry) -> Any:
+def _retry_at_once(_launches: Any, phase: Phase, context: Context) -> JobRef:
     """Ask again right after a lost answer, without waiting for the lists."""
-    moves = launches._moves
-    context, phase = moves.context(entry.record), moves.phase(entry.record)
-    job = phase.find(context)
     try:
-        return launches._write_down(entry, phase, job, phase.create(context) if job is None else None)
+        return phase.create(context)
     except TransientError as fault:
         raise TransientError(str(fault), retry_after_s=0.5) from fault
 
@@ -170,6 +172,12 @@ def _launch_without_intent(engine: Any, entry: Entry) -> Any:
         launching = engine._moves.move(entry, State.LAUNCHING, attempt=1)
         return engine._moves.move(launching, State.RUNNING, job=job)
     return Engine._step(engine, entry)
+
+
+def _wake_at_any_time(launches: Any, entry: Entry) -> Any:
+    """Whatever wakes a launch whose answer was lost makes it ask again."""
+    launches._unclear.clear()
+    return Launches.launch(launches, entry)
 
 
 def _keep_what_is_late(_launches: Any, _before: StageRecord, _phase: Phase, _job: JobRef) -> None:
@@ -215,6 +223,11 @@ class TwinsStay(CustomJobs):
 
 def _vanished_at_once(_watches: Any, _job: JobRef, _asked_at: datetime) -> bool:
     return False
+
+
+def _old_answers_believed(watches: Any, job: JobRef, _asked_at: datetime) -> bool:
+    """How long a job is missing is counted from when the answers are looked at, not from when they were asked for."""
+    return Watches._may_be_late(watches, job, watches._moves.clock())
 
 
 def _give_up_beside_it(watches: Watches, entry: Entry, job: JobRef, why: str) -> Any:
@@ -300,6 +313,29 @@ class ForgetsTheWayBack(Deploy):
         self.phases = tuple(forgetful if phase.name == "deploy" else phase for phase in self.phases)
 
 
+class TrafficWithTheDeployment(DeployPhase):
+    """The first model gets its traffic with its deployment, by what the worker saw before it slept."""
+
+    def create(self, context: Context) -> JobRef:
+        is_first = not self._endpoint(context).get("trafficSplit")
+        original = self._send
+
+        def send(context: Context, request: Any) -> dict[str, Any]:
+            if is_first and "deployedModel" in request.params["body"]:
+                request.params["body"]["trafficSplit"] = {"0": 100}
+            return original(context, request)
+
+        self._send = send  # type: ignore[method-assign]
+        return super().create(context)
+
+
+class DeploysWithTraffic(Deploy):
+    def __init__(self, vertex: Any, settings: Any, *args: Any) -> None:
+        super().__init__(vertex, settings, *args)
+        eager = TrafficWithTheDeployment(vertex, settings)
+        self.phases = tuple(eager if phase.name == "deploy" else phase for phase in self.phases)
+
+
 PLANTS: dict[str, Plant] = {
     "ack before the claim": Plant(Make(loop=AckBeforeClaim)),
     "claim without marker": Plant(Make(ledger=ClaimWithoutMarker)),
@@ -311,21 +347,26 @@ PLANTS: dict[str, Plant] = {
     "no fencing": Plant(Make(engine=_engine(moves__is_late=_never_late)), ("train",), PAUSES),
     "takeover without settling": Plant(Make(engine=_engine(moves__settled=_no_settling))),
     "create without look-up": Plant(Make(engine=_engine(launches___start_job=_create_blindly)), ("train",)),
-    "lost answer asked again at once": Plant(Make(engine=_engine(launches___start_job=_retry_at_once)), ("train",)),
+    "lost answer asked again at once": Plant(Make(engine=_engine(launches___create=_retry_at_once)), ("train",)),
     "launch without intent": Plant(Make(engine=_engine(engine___step=_launch_without_intent)), ("train",)),
     "no look before creating": Plant(Make(custom_jobs=NoLook), ("train",)),
+    "woken too early": Plant(Make(engine=_engine(launches__launch=_wake_at_any_time)), ("train",)),
     "job of another attempt adopted": Plant(Make(custom_jobs=AnyAttempt), ("train",)),
     "job of another run adopted": Plant(Make(dataflow=AnyRun), ("preprocess",)),
     "vanished at the first look": Plant(Make(engine=_engine(watches___may_be_late=_vanished_at_once))),
+    "old answers believed": Plant(
+        Make(engine=_engine(watches___may_be_late=_old_answers_believed)), ("train",), (Kind.STALL_AFTER,)
+    ),
     "next attempt beside the last": Plant(Make(engine=_engine(watches___watch_it_stop=_give_up_beside_it))),
     "published before the publish": Plant(Make(engine=_engine(ends__publish=_publish_after_the_record))),
     "unmarked before the publish": Plant(Make(engine=_engine(ends__publish=_unmark_before_the_publish))),
     "marker left behind": Plant(Make(engine=_engine(ends__close=_leave_the_marker))),
     "no sweep": Plant(Make(loop=SweepsNothing)),
     "everybody's turn": Plant(Make(deploy=EverybodysTurn), ("deploy",)),
-    "traffic without etag": Plant(Make(deploy=TrafficWithoutEtag), ("deploy",), PAUSES),
+    "traffic without etag": Plant(Make(deploy=TrafficWithoutEtag), ("deploy",), (Kind.STALL_BEFORE,), is_crowded=True),
     "nothing is taken back": Plant(Make(deploy=NothingIsTakenBack), ("deploy",)),
     "way back forgotten": Plant(Make(deploy=ForgetsTheWayBack), ("deploy",)),
+    "traffic with the deployment": Plant(Make(deploy=DeploysWithTraffic), ("deploy",)),
     "twins stay": Plant(
         Make(custom_jobs=TwinsStay, engine=_engine(launches___disown=_keep_what_is_late, strays__stop=lambda *_: [])),
         ("train",),

@@ -191,7 +191,7 @@ class VertexService:
         def ends() -> None:
             endpoint.ready = True
 
-        return self._begin(name, "create", ends, (0.5, 5.0, 20.0))
+        return self._begin(name, "create", ends, (0.5, 5.0, 20.0), lambda: self.endpoints.pop(name, None))
 
     def get_endpoint(self, name: str) -> dict[str, Any]:
         endpoint = self._endpoint(name)

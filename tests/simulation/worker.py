@@ -156,13 +156,14 @@ class Slot:
         if self.stage == "preprocess":
             rest = TaskRest("dataflow", parts.dataflow, network, parts.scheduler, parts.random)
             phase = DataflowPhase(self.make.dataflow(rest, "project"), sources, settings)
-            return Preprocess(phase), read_data_ready(parts.catalog, sources)  # type: ignore[arg-type]
+            preprocess: Stage = Preprocess(phase)
+            return preprocess, read_data_ready(parts.catalog, sources)  # type: ignore[arg-type]
         vertex = TaskVertex(TaskRest("vertex", parts.vertex, network, parts.scheduler, parts.random))
         if self.stage == "train":
-            train = Train(CustomJobPhase(self.make.custom_jobs(vertex), sources, settings))
+            train: Stage = Train(CustomJobPhase(self.make.custom_jobs(vertex), sources, settings))
             return train, read_event(train.consumes)
         objects = self.make.objects(parts.bucket, network)
-        deploy = self.make.deploy(vertex, settings, sources, objects, ledger)
+        deploy: Stage = self.make.deploy(vertex, settings, sources, objects, ledger)
         return deploy, read_event(deploy.consumes)
 
 

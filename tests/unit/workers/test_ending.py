@@ -161,3 +161,33 @@ def test_a_stage_marked_in_a_cancelled_run_is_closed_by_the_sweep(world: StageWo
     assert world.jobs[0].jobs == {}
     assert world.publisher.published == []
     assert list(world.ledger.marked("preprocess")) == []
+
+
+def test_once_the_outcome_is_certain_a_cancellation_comes_too_late(world: StageWorld) -> None:
+    """The last phase only tidies up: what it took away cannot be given back, so the run is not taken back either."""
+    world.jobs[1].is_optional = True  # type: ignore[attr-defined]
+    world.jobs[1].collected = {}
+    world.intake().accept(world.message())
+    engine = world.engine()
+    watch = engine.advance("r1")
+    assert isinstance(watch, Watch)
+    world.jobs[0].end(watch.job.id, JobState.SUCCEEDED)
+    watch = engine.observe(watch.entry, JobStatus(JobState.SUCCEEDED))
+    assert isinstance(watch, Watch)
+    world.ledger.cancel("r1", "someone", world.clock.now)
+    engine.settle_cancellations()
+    assert isinstance(engine.observe(watch.entry, JobStatus(JobState.ACTIVE)), Watch)
+    assert world.jobs[1].states() == [JobState.ACTIVE]
+    world.drive()
+    assert world.record().outcome is Outcome.SUCCEEDED
+
+
+def test_what_is_optional_can_fail_without_the_run(world: StageWorld) -> None:
+    """Tidying up was refused: the model serves all the same."""
+    world.jobs[1].is_optional = True  # type: ignore[attr-defined]
+    world.jobs[1].refuse = LaunchRefused("permission denied", "grant it")
+    world.intake().accept(world.message())
+    world.drive()
+    assert world.record().outcome is Outcome.SUCCEEDED
+    assert "permission denied" in world.record().yields["phase-1"]["skipped"]
+    assert "skipped" in next(step.note for step in reversed(world.record().history) if step.note)
