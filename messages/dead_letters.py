@@ -19,8 +19,6 @@ TOPIC = f"{PREFIX}topic"
 SUBSCRIPTION = f"{PREFIX}subscription"
 MESSAGE_ID = f"{PREFIX}message-id"
 ATTEMPTS = f"{PREFIX}attempts"
-LETTER = "baton-redriven-letter"
-"""Attribute of a redriven message: the dead letter that it was."""
 
 _PUBSUB_PREFIX = "CloudPubSubDeadLetter"
 _PUBSUB_SUBSCRIPTION = "CloudPubSubDeadLetterSourceSubscription"

@@ -14,6 +14,9 @@ from messages.triggers import is_notification, parse_notification
 ORIGINAL_ID = "baton-redriven-message-id"
 """Attribute of a redriven message: the id under which it was first published."""
 
+LETTER = "baton-redriven-letter"
+"""Attribute of a redriven message: the key of the dead letter that it was."""
+
 _MESSAGE_ID = re.compile(r"[A-Za-z0-9_-]{1,80}")
 
 
@@ -21,6 +24,17 @@ def original_message_id(attributes: Mapping[str, str], message_id: str) -> str:
     """Return the id under which the message was first published; a redriven one says so, if it says it readably."""
     first = attributes.get(ORIGINAL_ID, "")
     return first if _MESSAGE_ID.fullmatch(first) else message_id
+
+
+def letter_key(attributes: Mapping[str, str]) -> str:
+    """Return the dead letter that a redriven message was, or "" where it says none readably."""
+    key = attributes.get(LETTER, "")
+    return key if _MESSAGE_ID.fullmatch(key) else ""
+
+
+def is_bare(attributes: Mapping[str, str]) -> bool:
+    """Tell whether a message is neither an event of ours nor a notification: its own id names its run."""
+    return "ce-type" not in attributes and not is_notification(attributes)
 
 
 def bare_run_id(attributes: Mapping[str, str], message_id: str) -> str:

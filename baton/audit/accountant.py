@@ -89,7 +89,7 @@ class Accountant:
         return replace(found, is_final=False, missing=" ".join(event))
 
     def _has_letter(self, message: Published) -> bool:
-        kept = self._archive.read(message.first_id)
+        kept = self._archive.read(message.letter or message.first_id)
         return kept is not None and message.message_id in {arrival.source_id for arrival in kept.letter.arrivals}
 
     def _without_letter(self, noted: Accounted, time: str) -> Accounted:

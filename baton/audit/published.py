@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from messages.dead_letters import digest_of
-from messages.identity import original_message_id, run_id_of
+from messages.identity import letter_key, original_message_id, run_id_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +18,7 @@ class Published:
         event_id: CloudEvents id; "" where it is none of our events.
         event_type: CloudEvents type, or what else it is: `notification`, `json`.
         first_id: the id under which it was first published; another than `message_id` where it was redriven.
+        letter: the dead letter that it was, where it was redriven; "" otherwise.
         digest: over data and the publisher's attributes: it finds the message again where Pub/Sub forwards it nameless.
     """
 
@@ -29,6 +30,7 @@ class Published:
     event_type: str
     first_id: str
     digest: str
+    letter: str = ""
 
     def to_json(self) -> dict[str, str]:
         return asdict(self)
@@ -52,6 +54,7 @@ def published_of(topic: str, message: Any) -> Published:
         event_type=attributes.get("ce-type", kind)[:200],
         first_id=original_message_id(attributes, message.message_id),
         digest=digest_of(message.data, attributes),
+        letter=letter_key(attributes),
     )
 
 

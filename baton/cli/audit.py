@@ -17,7 +17,7 @@ VERDICTS = ("consumed", "duplicate", "filtered", "dead-lettered", "outcome", "in
 _SHAPE = (
     "{balanced, settled, exact, since, published, rows: [{topic, queue, published, consumed, duplicate, filtered, "
     "dead_lettered, outcome, in_flight, lost}], lost: [MESSAGE], untold: [MESSAGE]}; with --list [MESSAGE, …], where "
-    "MESSAGE is {topic, message_id, time, run_id, event_id, event_type, first_id, digest, queue, verdict, note}"
+    "MESSAGE is {topic, message_id, time, run_id, event_id, event_type, first_id, digest, letter, queue, verdict, note}"
 )
 _STYLES = {"lost": "bold red", "in flight": "yellow", "dead-lettered": "yellow"}
 _SHOWN = 50

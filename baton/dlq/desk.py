@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from functools import cached_property
 
 from baton.actor import whoami
+from baton.audit.first_ids import FirstIds
 from baton.connections import Connections
 from baton.dlq import inbox
 from baton.dlq.archive import Archive, Kept, Summary
@@ -42,7 +43,8 @@ class DeadLetters:
 
     @cached_property
     def _redriver(self) -> Redriver:
-        return Redriver(self.archive, self.checker, publisher_of(self._connections), self._by, self._clock)
+        publish, identify = publisher_of(self._connections), FirstIds(self._connections).of
+        return Redriver(self.archive, self.checker, publish, self._by, self._clock, identify)
 
     def collect(self, report: Callable[[int], None] | None = None) -> int:
         """Write down the letters that wait in their subscription; return how many came."""

@@ -13,7 +13,7 @@ from baton.dlq.archive import ABSENT, Archive
 from baton.dlq.letter import Arrival, Change, Content, DeadLetter, LetterState
 from baton.pulling import drain
 from messages.dead_letters import digest_of, origin_of, restored
-from messages.identity import ORIGINAL_ID, original_message_id, run_id_of
+from messages.identity import ORIGINAL_ID, letter_key, original_message_id, run_id_of
 from messages.topics import DEAD_LETTER_SUBSCRIPTION
 from workers.errors import Conflict
 
@@ -78,7 +78,7 @@ def letter_of(message_id: str, time: datetime, data: bytes, attributes: dict[str
     )
     carried = {**own, ORIGINAL_ID: first} if first else own
     return DeadLetter(
-        key=first or message_id,
+        key=letter_key(attributes) or first or message_id,
         state=LetterState.OPEN,
         topic=origin.topic,
         run_id=run_id_of(carried, first or message_id),

@@ -17,8 +17,7 @@ from baton.connections import Connections
 from baton.dlq.archive import Archive, Kept
 from baton.dlq.checkup import Checker, Verdict
 from baton.dlq.letter import DeadLetter, LetterState
-from messages.dead_letters import LETTER
-from messages.identity import ORIGINAL_ID
+from messages.identity import LETTER, ORIGINAL_ID, bare_run_id, is_bare
 from messages.topics import listeners, topic_path
 from workers.errors import Conflict
 
@@ -27,6 +26,8 @@ _AT_ONCE = 8
 _PUBLISH_TIMEOUT_S = 30.0
 
 Publish = Callable[[str, bytes, dict[str, str]], str]
+Identify = Callable[[DeadLetter], str]
+"""Finds the id under which a nameless letter's message was first published; "" where nobody knows."""
 
 
 class Sent(StrEnum):
@@ -67,8 +68,15 @@ class Redriver:
     """
 
     def __init__(
-        self, archive: Archive, checker: Checker, publish: Publish, by: str, clock: Callable[[], datetime]
+        self,
+        archive: Archive,
+        checker: Checker,
+        publish: Publish,
+        by: str,
+        clock: Callable[[], datetime],
+        identify: Identify = lambda _: "",
     ) -> None:
+        self._identify = identify
         self._archive = archive
         self._checker = checker
         self._publish = publish
@@ -86,7 +94,7 @@ class Redriver:
         Raises:
             NotKnown: there is no such letter.
         """
-        kept = self._archive.get(key)
+        kept = self._identified(self._archive.get(key))
         topic = topic or kept.letter.topic
         if (not_now := self._not_now(kept.letter, again)) is not None:
             return not_now
@@ -113,6 +121,20 @@ class Redriver:
                 yield wish.result()
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
+
+    def _identified(self, kept: Kept) -> Kept:
+        """Give a letter its message's first id where its run hangs on it and Pub/Sub did not say it.
+
+        Without that, bare JSON that was accepted, and put aside all the same since its acknowledgements were lost, would
+        become a second run.
+        """
+        letter = kept.letter
+        if letter.message_id or not is_bare(letter.current.attributes):
+            return kept
+        first = self._identify(letter)
+        if not first:
+            return kept
+        return Kept(letter.model_copy(update={"message_id": first, "run_id": bare_run_id({}, first)}), kept.generation)
 
     def _not_now(self, letter: DeadLetter, again: bool) -> Redriven | None:
         last = letter.history[-1]

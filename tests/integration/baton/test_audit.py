@@ -28,7 +28,7 @@ from messages.topics import subscription_path
 from tests.support.house import House
 from tests.support.waiting import wait_until
 from workers.data_ready import read_data_ready
-from workers.intake import Disposition, Intake, Message, read_event
+from workers.intake import Disposition, Fate, Intake, Message, read_event
 from workers.publisher import publish_event
 from workers.record import Outcome, State
 from workers.sources import StorageSources
@@ -65,9 +65,24 @@ class Bench:
         self.client.connections.subscriber.acknowledge(request=request)
 
     def give_back(self, received: list[Any], queue: str = "preprocess-worker") -> None:
+        if not received:
+            return
         path = subscription_path(self.client.profile.project, queue)
         request = {"subscription": path, "ack_ids": [r.ack_id for r in received], "ack_deadline_seconds": 0}
         self.client.connections.subscriber.modify_ack_deadline(request=request)
+
+    def wear_out(self, spared: str = "") -> None:
+        """Take messages and give them back until Pub/Sub puts one aside."""
+        path = subscription_path(self.client.profile.project, "preprocess-worker")
+        settings: dict[str, Any] = {"name": path, "retry_policy": {"minimum_backoff": NOW, "maximum_backoff": NOW}}
+        request = {"subscription": settings, "update_mask": {"paths": ["retry_policy"]}}
+        self.client.connections.subscriber.update_subscription(request=request)
+
+        def is_put_aside() -> bool:
+            self.give_back([m for m in pull(self.client.connections, path) if m.message.message_id != spared])
+            return len(self.client.dead_letters()) == 1
+
+        wait_until(is_put_aside, 60, "Pub/Sub gives up on the message")
 
     def accept(self, received: list[Any], stage: str = "preprocess") -> list[Disposition]:
         """Do with messages what a worker does before it acknowledges."""
@@ -210,16 +225,7 @@ def test_what_pubsub_put_aside_itself_is_found_and_sent_back(bench: Bench) -> No
     message_id = bench.publish("r1")
     twin = bench.publish("r2")
 
-    def forwarded() -> bool:
-        path = subscription_path(bench.client.profile.project, "preprocess-worker")
-        bench.give_back([item for item in pull(bench.client.connections, path) if item.message.message_id != twin])
-        return len(bench.client.dead_letters()) == 1
-
-    path = subscription_path(bench.client.profile.project, "preprocess-worker")
-    settings: dict[str, Any] = {"name": path, "retry_policy": {"minimum_backoff": NOW, "maximum_backoff": NOW}}
-    request = {"subscription": settings, "update_mask": {"paths": ["retry_policy"]}}
-    bench.client.connections.subscriber.update_subscription(request=request)
-    wait_until(forwarded, 60, "Pub/Sub gives up on the message")
+    bench.wear_out(twin)
     report = bench.audit()
     assert report.is_balanced
     (found,) = report.of(Verdict.DEAD_LETTERED)
@@ -232,6 +238,23 @@ def test_what_pubsub_put_aside_itself_is_found_and_sent_back(bench: Bench) -> No
     received = bench.pull()
     assert bench.accept([item for item in received if item.message.message_id == sent.message_id])[0].run_id == "r1"
     assert bench.counts() == {"consumed": 1, "dead-lettered": 1, "in flight": 1}
+
+
+def test_bare_json_that_was_accepted_and_put_aside_all_the_same_is_one_run(bench: Bench) -> None:
+    """Its acknowledgements were lost; Pub/Sub does not say which message it was, but the audit's books know."""
+    message_id = bench.publish(body=b'{"pipeline": "quick", "source": "gs://b/x.csv"}')
+    received = bench.pull()
+    assert bench.accept(received)[0].run_id == f"m-{message_id}"
+    bench.give_back(received)
+    bench.wear_out()
+    (letter,) = bench.client.dead_letters()
+    assert letter.run_id != f"m-{message_id}", "it does not say"
+    (sent,) = bench.client.redrive(letter.key)
+    assert (sent.run_id, sent.is_effective) == (f"m-{message_id}", False)
+    (again,) = bench.accept(bench.pull())
+    assert (again.fate, again.run_id) == (Fate.DUPLICATE, f"m-{message_id}")
+    assert bench.counts() == {"consumed": 1, "duplicate": 1}
+    assert bench.audit().is_balanced
 
 
 def test_a_stage_that_says_it_told_its_event_is_held_to_it(bench: Bench) -> None:

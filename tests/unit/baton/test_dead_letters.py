@@ -58,6 +58,12 @@ def test_a_redriven_message_that_is_refused_again_is_the_same_letter() -> None:
     assert sent_again.arrivals[0].identity == "88"
 
 
+def test_a_redriven_message_says_which_letter_it_was() -> None:
+    """Also where the letter's key is not the message's first id."""
+    sent_again = letter(**{"baton-redriven-message-id": "55", "baton-redriven-letter": "900"})
+    assert (sent_again.key, sent_again.run_id) == ("900", "m-55")
+
+
 def test_what_pubsub_put_aside_is_known_by_the_letters_own_id() -> None:
     """It does not say which message it was; the queue says which topic."""
     attributes = {"CloudPubSubDeadLetterSourceSubscription": "train-worker", "ce-type": "t", "ce-subject": "r1"}

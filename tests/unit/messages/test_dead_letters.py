@@ -1,7 +1,7 @@
 """What a dead letter says about where it comes from, and what is left when that is taken off again."""
 
-from messages import dead_letters
 from messages.dead_letters import origin_of, restored
+from messages.identity import LETTER
 
 WORKER = {
     "baton-dead-letter-reason": "data = b'x' cannot be read; send a JSON object",
@@ -46,5 +46,5 @@ def test_a_topic_is_never_taken_from_an_attribute() -> None:
 def test_what_was_added_on_the_way_is_taken_off() -> None:
     """So that a redriven message is the one that was first published."""
     own = {"ce-id": "e1", "traceparent": "00-…", "colour": "red"}
-    earlier_trip = {"baton-redriven-message-id": "1", dead_letters.LETTER: "1"}
+    earlier_trip = {"baton-redriven-message-id": "1", LETTER: "1"}
     assert restored({**own, **WORKER, **PUBSUB, **earlier_trip, "googclient_schemaencoding": "JSON"}) == own
