@@ -10,7 +10,7 @@ from pathlib import Path
 from localcloud.logs import log_to_stderr
 from localcloud.pubsub.server import PubSubServer
 
-EXIT_CANNOT_START = 3
+EXIT_CANNOT_START = 2
 
 _EPILOG = """examples:
   python -m localcloud.pubsub --data-dir .baton/pubsub

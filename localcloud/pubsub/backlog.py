@@ -78,17 +78,20 @@ class Backlog:
         self._enter(entries)
         return True
 
+    @property
+    def can_refill(self) -> bool:
+        """Whether there is more on disk, and room for it."""
+        return self.is_behind and len(self._order) < MAX_WINDOW
+
     def refill(self, *, with_bodies: bool) -> bool:
-        """Read on from disk; True if the window got more."""
-        if not self.is_behind or len(self._order) >= MAX_WINDOW:
+        """Read on from disk, once; True if anything was read, whether it counts for this subscription or not."""
+        if not self.can_refill:
             return False
-        before = len(self._order)
-        while self.is_behind and len(self._order) == before:
-            entries, is_end = self._log.scan(self.loaded_until, REFILL, self._sub_no, with_bodies=with_bodies)
-            self.is_behind = not is_end
-            if entries:
-                self._enter(entries)
-        return len(self._order) > before
+        entries, is_end = self._log.scan(self.loaded_until, REFILL, self._sub_no, with_bodies=with_bodies)
+        self.is_behind = not is_end
+        if entries:
+            self._enter(entries)
+        return bool(entries)
 
     def _enter(self, entries: list[Entry]) -> None:
         self.loaded_until = entries[-1].seq

@@ -134,8 +134,8 @@ class DeliveryState:
         for seq, deadline_s, ack_id in leases:
             self._restored[seq] = Lease(seq, ack_id, deadline_s, None, 0)
         last = max(self._restored, default=0)
-        while self.backlog.is_behind and self.backlog.loaded_until < last:
-            self.backlog.refill(with_bodies=self._matches is not None)
+        while self.backlog.loaded_until < last and self.backlog.refill(with_bodies=self._matches is not None):
+            pass
         for seq, lease in self._restored.items():
             if self.backlog.owes(seq):
                 self.leases.add(lease)

@@ -67,9 +67,9 @@ class StreamingPull:
     async def _write(self) -> None:
         subscription, consumer = self._subscription, self._consumer
         while True:
-            if consumer.error is not None:
+            if consumer.error is not None and not self._confirmations:
                 raise consumer.error
-            self._unsent = subscription.take(consumer)
+            self._unsent = subscription.take(consumer) if consumer.error is None else []
             if not self._unsent and not self._confirmations:
                 await consumer.wait()
                 continue

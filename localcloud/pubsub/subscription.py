@@ -1,5 +1,6 @@
 """One subscription: which message goes to whom. Acks and nacks are in `answers.py`, memory in `delivery_state.py`."""
 
+import asyncio
 import heapq
 from typing import NamedTuple
 
@@ -15,6 +16,7 @@ from localcloud.pubsub.unkind import Unkind
 MAX_BATCH = 1000
 BATCH_BYTES = 1 << 20  # far under the 4 MiB that a stock client takes in emulator mode
 _LOW_WATER = 1000
+_MAX_STEPS = 8  # of looking for something to hand out, before others have their turn
 
 
 class Delivery(NamedTuple):
@@ -37,25 +39,32 @@ class Subscription(Answers):
         limit = min(max_messages, consumer.room_messages, MAX_BATCH)
         if limit <= 0:
             return []
-        if self._pauses:
-            self._idle[consumer] = None
-            return []
+        for _ in range(0 if self._pauses else _MAX_STEPS):
+            deliveries = self._take_some(consumer, limit, max_bytes)
+            if deliveries:
+                self._handed_out(consumer, deliveries)
+                return deliveries
+            if deliveries is None and not self.backlog.refill(with_bodies=self._matches is not None):
+                break
+        self._idle[consumer] = None
+        if not self._pauses and (self.backlog.can_refill or self._fresh):
+            # Much was read that this reader cannot have (filtered, expired, keys of others): go on after others' turn.
+            asyncio.get_running_loop().call_soon(consumer.ring)
+        return []
+
+    def _take_some(self, consumer: Consumer, limit: int, max_bytes: int) -> list[Delivery] | None:
+        """None if there was nothing to look at; empty if retention had taken what there was."""
         if self.backlog.is_behind and self._ready_for(consumer) < _LOW_WATER:
             self.backlog.refill(with_bodies=self._matches is not None)
         if len(self._idle) > 1:
             limit = min(limit, max(1, self._ready_for(consumer) // len(self._idle)))
-        deliveries: list[Delivery] = []
-        while not deliveries:
-            seqs = self._pick_plain(limit)
-            if self._unkind is not None:
-                seqs = self._unkind.shuffled(seqs)
-            keyed = self._keys.pick(consumer, limit - len(seqs)) if self.settings.is_ordered else []
-            if not seqs and not keyed:
-                if self.backlog.refill(with_bodies=self._matches is not None):
-                    continue
-                self._idle[consumer] = None
-                return []
-            deliveries = self._lease(consumer, seqs, keyed, min(max_bytes, consumer.room_bytes))
+        seqs = self._pick_plain(limit)
+        if self._unkind is not None:
+            seqs = self._unkind.shuffled(seqs)
+        keyed = self._keys.pick(consumer, limit - len(seqs)) if self.settings.is_ordered else []
+        return self._lease(consumer, seqs, keyed, min(max_bytes, consumer.room_bytes)) if seqs or keyed else None
+
+    def _handed_out(self, consumer: Consumer, deliveries: list[Delivery]) -> None:
         self._idle.pop(consumer, None)
         if self.book is not None:
             self._hooks.mark_dirty(self)
@@ -64,7 +73,6 @@ class Subscription(Answers):
         self.counts["delivered"] += len(deliveries)
         if self._idle and (self._fresh or self._returned or self._keys.ready):
             self._wake_idle(1)
-        return deliveries
 
     def _ready_for(self, consumer: Consumer) -> int:
         plain = len(self._fresh) + len(self._returned)

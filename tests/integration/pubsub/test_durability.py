@@ -125,5 +125,5 @@ def test_second_broker_on_the_same_folder_is_refused(process: Process, tmp_path:
         timeout=20,
         check=False,
     )
-    assert second.returncode == 3
+    assert second.returncode == 2
     assert "--data-dir" in second.stderr

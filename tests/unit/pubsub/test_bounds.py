@@ -59,3 +59,31 @@ def test_batches_of_small_messages_are_bounded_in_number(lab: Lab) -> None:
     assert len(batch) == 1000
     response = wire.received_messages((item.ack_id, item.message.SerializeToString(), 0) for item in batch)
     assert len(response) < LIMIT_BYTES
+
+
+def test_search_through_what_does_not_match_gives_others_their_turn(lab: Lab) -> None:
+    """A match behind 30,000 messages that do not match is found in steps, each followed by a wake-up."""
+    lab.subscribe(filter="attributes:wanted")
+    for _ in range(30):
+        lab.publish(*["x"] * 1000)
+    lab.publish("y", wanted="1")
+    steps = 0
+    while not (found := lab.data()):
+        steps += 1
+    assert found == ["y"]
+    assert steps >= 1
+
+
+def test_long_expired_backlog_is_passed_over(lab: Lab) -> None:
+    """Messages that expired while nobody looked are passed over in steps until the first that has not."""
+    lab.subscribe(message_retention_duration={"seconds": 600})
+    lab.take()
+    for _ in range(20):
+        lab.publish(*["old"] * 1000)
+    lab.housekeeping.stop()
+    lab.advance(601)
+    lab.publish("new")
+    found: list[str] = []
+    while not found:
+        found = lab.data()
+    assert found == ["new"]
