@@ -109,9 +109,11 @@ class Engine:
             TransientError: a service did not answer; ask again later.
         """
         run_ids = list(self.ledger.cancelling())
-        self._moves.cancelled = frozenset(run_ids)
+        self._moves.cancelled = frozenset(self._moves.cancelled).intersection(run_ids)
         for run_id in run_ids:
             self.ledger.settle_cancellation(run_id, self._moves.worker, self._moves.clock())
+            # Only with its tombstone: what is stopped without one would look as if somebody had stopped it by hand.
+            self._moves.cancelled = frozenset({*self._moves.cancelled, run_id})
         return run_ids
 
     def _go_on(self, entry: Entry) -> Next:

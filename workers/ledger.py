@@ -97,7 +97,8 @@ class Ledger:
 
     def settle_cancellation(self, run_id: str, by: str, now: datetime) -> None:
         """Take the cancellation's marker away if every stage that was claimed has ended."""
-        self.cancel(run_id, by, now)  # the tombstone is there, whoever began
+        if not self.is_cancelled(run_id):
+            self.cancel(run_id, by, now)  # who began it died in between
         if all(record.state is State.PUBLISHED for record in self.stages(run_id)):
             self._objects.delete(_cancelling_name(run_id))
 

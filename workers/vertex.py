@@ -75,7 +75,11 @@ class CustomJobs:
         return ref(chosen[0], location) if chosen else None
 
     def create(self, body: Mapping[str, Any], location: str) -> JobRef:
-        """Create the job, look again, and leave only the one that counts.
+        """Create the job, look again, and if somebody's was there before, cancel ours and return the other.
+
+        Only ours: whether another's job counts is for the ledger to say. A worker that slept before its create would
+        otherwise cancel the job that its successor has recorded. What is younger than ours is cancelled by whoever made
+        it, when it looks or loses the compare-and-set, or by the search for strays.
 
         Raises:
             LaunchRefused: Vertex AI will not run it as asked.
@@ -84,15 +88,13 @@ class CustomJobs:
         jobs = self._vertex.locations(location).customJobs()
         rest = self._vertex.rest(location)
         created = rest.send(jobs.create(parent=self._vertex.parent(location), body=body))
-        # Ours may not be listed yet. It is weighed all the same: if everybody left out what he alone knows of, two
-        # workers could cancel each other's job.
-        twins = {job["name"]: job for job in (created, *self._with_labels(body["labels"], location))}
-        counting = sorted((job for job in twins.values() if job.get("state") not in _CANCELLING), key=_age)
-        winner, *younger = counting or [created]
-        for twin in younger:
-            logger(job_id=twin["name"]).warning("twin-cancelled", kept=winner["name"])
-            self.cancel(ref(twin, location))
-        return ref(winner, location)
+        listed = self._with_labels(body["labels"], location)
+        older = [job for job in listed if job.get("state") not in _CANCELLING and _age(job) < _age(created)]
+        if not older:
+            return ref(created, location)
+        logger(job_id=created["name"]).warning("twin-cancelled", kept=older[0]["name"])
+        self.cancel(ref(created, location))
+        return ref(older[0], location)
 
     def active(self, wanted: Mapping[str, str], location: str) -> list[dict[str, Any]]:
         """Return the active jobs that carry the labels `wanted`."""

@@ -12,7 +12,7 @@ from workers.launching import failure_of, go_on, skip
 from workers.ledger import Entry
 from workers.logs import logger
 from workers.moves import Moves
-from workers.record import Failure, JobRef, StageRecord
+from workers.record import Failure, JobRef, StageRecord, State
 from workers.stage import JobState, JobStatus, Phase
 from workers.steps import Next, Watch
 
@@ -119,6 +119,10 @@ class Watches:
             return skip(moves, self._ends, entry, said)
         if moves.ledger.is_cancelled(record.run_id):
             return self._ends.cancelled(entry)
+        if status.state is JobState.CANCELLED:
+            twin = self._twin(entry, phase, job)
+            if twin is not None:
+                return moves.move(entry, State.RUNNING, job=twin, note="adopted: its twin was cancelled")
         overdue = status.state is JobState.CANCELLED and self._overdue_s(record) > 0
         failure = Failure(
             reason="deadline" if overdue else f"job-{status.state.value}",
@@ -129,6 +133,14 @@ class Watches:
         # A job that somebody stopped at its provider is not started again behind their back.
         retry = status.retry and (overdue or status.state is not JobState.CANCELLED)
         return self._ends.attempt_failed(entry, failure, retry=retry)
+
+    def _twin(self, entry: Entry, phase: Phase, job: JobRef) -> JobRef | None:
+        """Return another job of this attempt: ours may have been the younger of two, whose maker has seen the older."""
+        try:
+            found = phase.find(self._moves.context(entry.record))
+        except StageError:
+            return None
+        return found if found is not None and found.id != job.id else None
 
 
 def _overdue(job: JobRef, deadline_s: float) -> str:

@@ -84,7 +84,7 @@ def draw(seed: int) -> Scenario:
         deadline_s=rng.choice((200.0, 900.0)),
         is_mixed=rng.random() < 0.3,
         sweep_s=rng.choice((20.0, 40.0, 60.0)),
-        cancel_s=rng.choice((10.0, 30.0, 60.0)),
+        cancel_s=rng.choice((15.0, 60.0, 90.0)),
         settles_s=rng.choice(((10.0,), (10.0,), (10.0, 25.0))),
     )
 

@@ -191,3 +191,26 @@ def test_what_is_optional_can_fail_without_the_run(world: StageWorld) -> None:
     assert world.record().outcome is Outcome.SUCCEEDED
     assert "permission denied" in world.record().yields["phase-1"]["skipped"]
     assert "skipped" in next(step.note for step in reversed(world.record().history) if step.note)
+
+
+def test_nothing_is_stopped_before_the_tombstone_stands(world: StageWorld) -> None:
+    """Half a cancellation that cannot be completed now: a job stopped already would look as if stopped by hand."""
+    world.intake().accept(world.message())
+    engine = world.engine()
+    watch = engine.advance("r1")
+    assert isinstance(watch, Watch)
+    world.objects.write("cancelling/r1", b"{}", if_generation=0)
+    original = world.objects.write
+
+    def write(name: str, content: bytes, *, if_generation: int) -> int:
+        raise TransientError("503")
+
+    world.objects.write = write  # type: ignore[method-assign]
+    with pytest.raises(TransientError):
+        engine.settle_cancellations()
+    assert isinstance(engine.observe(watch.entry, JobStatus(JobState.ACTIVE)), Watch)
+    assert world.jobs[0].states() == [JobState.ACTIVE]
+    world.objects.write = original  # type: ignore[method-assign]
+    assert engine.settle_cancellations() == ["r1"]
+    assert isinstance(engine.observe(watch.entry, JobStatus(JobState.ACTIVE)), Watch)
+    assert world.jobs[0].states() == [JobState.CANCELLED]
