@@ -45,9 +45,12 @@ check-python:
 	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else \
 		f"Baton needs Python 3.11 or newer; this is {sys.version.split()[0]}. Set PYTHON=/path/to/python3.11 and run make again.")'
 
-# The stamp is written last: a set-up that was interrupted is done again.
+# The lock is whole, so nothing is resolved (--no-deps): older pips look past the pinned google-auth for its extra's sake, and fail
+# on the day a newer one is released. `pip check` says if the lock lacks anything. The stamp is written last: a set-up that was
+# interrupted is done again.
 $(READY): requirements.lock pyproject.toml | check-python
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@$(BIN)/python -m pip --disable-pip-version-check check
 	@touch $(READY)
