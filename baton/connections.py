@@ -11,6 +11,7 @@ from functools import cached_property
 from typing import Any
 
 from google.api_core import exceptions as google_errors
+from google.auth.exceptions import GoogleAuthError, TransportError
 from google.cloud import storage
 from googleapiclient.errors import HttpError
 
@@ -33,7 +34,8 @@ _UNANSWERED = (
     google_errors.TooManyRequests,
     ConnectionError,
 )
-KNOWN_FAULTS = (WorkerError, google_errors.GoogleAPIError, HttpError, ConnectionError)
+KNOWN_FAULTS = (WorkerError, google_errors.GoogleAPIError, GoogleAuthError, HttpError, ConnectionError)
+_LOG_IN = "give this account the role, or run `gcloud auth application-default login`"
 
 
 class Connections:
@@ -135,13 +137,16 @@ def explained(fault: Exception, place: str = "") -> BatonError:
     if isinstance(fault, NotFound | google_errors.NotFound):
         return NotKnown(f"{_message(fault)}{where}", "see `baton doctor` for what is missing")
     if isinstance(
-        fault, TransientError | google_errors.RetryError | google_errors.ServerError | google_errors.TooManyRequests
+        fault,
+        TransientError
+        | TransportError
+        | google_errors.RetryError
+        | google_errors.ServerError
+        | google_errors.TooManyRequests,
     ):
         return Unreachable(f"{_message(fault)}{where}", "see `baton doctor`; the local cloud starts with `baton up`")
-    if isinstance(fault, google_errors.Forbidden | google_errors.Unauthorized):
-        return Refused(
-            f"{_message(fault)}{where}", "give this account the role, or run `gcloud auth application-default login`"
-        )
+    if isinstance(fault, google_errors.Forbidden | google_errors.Unauthorized | GoogleAuthError):
+        return Refused(f"{_message(fault)}{where}", _LOG_IN)
     if isinstance(fault, PipelineError | SettingsError):
         return Refused(str(fault))
     if isinstance(fault, LaunchRefused):

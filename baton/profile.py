@@ -12,7 +12,7 @@ import json
 import os
 import socket
 import time
-from collections.abc import Iterator, Mapping, MutableMapping
+from collections.abc import Collection, Iterator, Mapping, MutableMapping
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -105,11 +105,13 @@ class Profile:
             environment.pop(name, None)
         environment.update(self.variables)
 
-    def silent_addresses(self) -> list[tuple[str, str]]:
-        """Return (variable, address) of every endpoint that was set and at which nothing answers."""
+    def silent_addresses(self, wanted: Collection[str] = ADDRESSES) -> list[tuple[str, str]]:
+        """Return (variable, address) of every wanted endpoint that was set and at which nothing answers."""
         answers: dict[str, bool] = {}
         silent = []
         for name, address in self.addresses():
+            if name not in wanted:
+                continue
             if address not in answers:
                 answers[address] = is_listening(address)
             if not answers[address]:
@@ -123,17 +125,18 @@ class Profile:
             if value and not value.startswith("https:"):
                 yield name, host_and_port(value)
 
-    def require_answers(self, patience_s: float = _PATIENCE_S) -> None:
+    def require_answers(self, patience_s: float = _PATIENCE_S, wanted: Collection[str] = ADDRESSES) -> None:
         """Refuse to go on where an endpoint that was set does not answer; Google's clients would try for minutes.
 
         Args:
             patience_s: how long to wait for a local cloud whose `baton up` lives: it is starting, or starting again.
+            wanted: the endpoints that the command needs.
 
         Raises:
             Unreachable: names the endpoint and the mend.
         """
         deadline = time.monotonic() + patience_s
-        while silent := self.silent_addresses():
+        while silent := self.silent_addresses(wanted):
             if not (self.is_local and is_up(self.home)) or time.monotonic() > deadline:
                 break
             time.sleep(_KNOCK_AGAIN_S)
