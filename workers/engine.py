@@ -18,6 +18,7 @@ from datetime import datetime
 
 from workers.ending import Ends
 from workers.errors import Conflict
+from workers.held import Held
 from workers.launching import Launches
 from workers.ledger import Entry, Ledger
 from workers.logs import logger
@@ -94,6 +95,14 @@ class Engine:
         step = self._guarded(lambda e: self._watches.observed(e, status, asked_at), entry)
         return self._go_on(step) if isinstance(step, Entry) else step
 
+    def hold(self, watch: Watch) -> Held:
+        """Return what is kept of a watched job until its next look."""
+        return self._watches.hold(watch)
+
+    def goes_on(self, held: Held, status: JobStatus) -> bool:
+        """Tell whether the job just goes on: nothing to observe, and no call was needed to know it."""
+        return self._watches.goes_on(held, status)
+
     def stop_strays(self, known: Collection[str]) -> list[str]:
         """Stop jobs that run although nobody counts on them; `known` are the ids of those that are watched here.
 
@@ -109,11 +118,11 @@ class Engine:
             TransientError: a service did not answer; ask again later.
         """
         run_ids = list(self.ledger.cancelling())
-        self._moves.cancelled = frozenset(self._moves.cancelled).intersection(run_ids)
+        self._moves.cancelled.intersection_update(run_ids)
         for run_id in run_ids:
             self.ledger.settle_cancellation(run_id, self._moves.worker, self._moves.clock())
             # Only with its tombstone: what is stopped without one would look as if somebody had stopped it by hand.
-            self._moves.cancelled = frozenset({*self._moves.cancelled, run_id})
+            self._moves.cancelled.add(run_id)
         return run_ids
 
     def _go_on(self, entry: Entry) -> Next:

@@ -8,6 +8,7 @@ worker and one seeded scheduler in the simulator.
 import queue
 import threading
 import time
+from collections import OrderedDict
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from typing import Any, Protocol
 from workers import logs
 from workers.engine import Done, Engine, Later, Next, Watch
 from workers.errors import TransientError
+from workers.held import Held
 from workers.intake import Fate, Intake, Message
 from workers.record import JobRef
 from workers.schedule import Schedule, Watched
@@ -99,6 +101,9 @@ class Loop:
         self._pool = host.pool(options.threads, f"{stage.name}-advance")
         self._poller = host.pool(1, f"{stage.name}-poll")
         self._polling = False
+        self._polls_from = 0.0
+        self._working = 0  # runs that are on a thread or wait for one
+        self._backlog: OrderedDict[str, None] = OrderedDict()  # runs that a sweep has found, in its order
         self._failures: dict[str, int] = {}  # run id -> how many times in a row a service did not answer
         now = self._monotonic()
         self._chores = (
@@ -139,9 +144,12 @@ class Loop:
                 self._start(run_id)
             self._poll(now)
             due = min(chore.due for chore in self._chores)
-            self._take(min(due, self._schedule.next_due(is_polling=self._polling) or due))
+            self._take(min(due, self._next_due() or due))
         self._pool.shutdown(wait=True, cancel_futures=True)
         self._poller.shutdown(wait=True, cancel_futures=True)
+
+    def _next_due(self) -> float | None:
+        return self._schedule.next_due(is_polling=self._polling, polls_from=self._polls_from)
 
     def stop(self) -> None:
         """End the loop after the steps in hand; what is left is the sweep's, here or elsewhere."""
@@ -165,12 +173,26 @@ class Loop:
 
     def _start(self, run_id: str) -> None:
         if self._schedule.begin(run_id):
+            self._working += 1
             self._pool.submit(self._work, run_id, lambda: self._engine.advance(run_id))
+
+    def _take_up(self, run_ids: list[str]) -> None:
+        """Have runs advanced of which nobody is known to take care, as threads fall idle: what comes in goes first."""
+        self._backlog.update(dict.fromkeys(run_id for run_id in run_ids if run_id not in self._schedule))
+        self._feed()
+
+    def _feed(self) -> None:
+        while self._backlog and self._working < self._options.threads:
+            run_id, _ = self._backlog.popitem(last=False)
+            if run_id not in self._schedule:
+                self._start(run_id)
 
     def _work(self, run_id: str, step: Callable[[], Next], before: Watched | None = None) -> None:
         """Make steps on a thread; whatever happens, the loop hears of it."""
         try:
-            after = step()
+            after: Next | Held = step()
+            if isinstance(after, Watch):
+                after = self._engine.hold(after)
         except TransientError as fault:
             self._log.info("not-yet", run_id=run_id, reason=str(fault))
             after = Later(self._patience_s(run_id) if fault.retry_after_s is None else fault.retry_after_s)
@@ -186,60 +208,72 @@ class Loop:
         failures = self._failures[run_id] = self._failures.get(run_id, 0) + 1
         return min(_TRY_AGAIN_S * 1.5 ** (failures - 1), self._options.poll_max_s)
 
-    def _worked(self, run_id: str, after: Next, before: Watched | None) -> None:
+    def _worked(self, run_id: str, after: Next | Held, before: Watched | None) -> None:
+        self._working -= 1
         again, now = self._schedule.end(run_id), self._monotonic()
         if again:
             self._start(run_id)
-            return
+        else:
+            self._next(run_id, after, now, before)
+        self._feed()
+
+    def _next(self, run_id: str, after: Next | Held, now: float, before: Watched | None) -> None:
         match after:
             case Later(wait_s):
                 self._schedule.wait(run_id, now + wait_s)
-            case Watch():
-                self._schedule.watch(run_id, after, now, before)
-            case Done():
+            case Held():
+                self._schedule.watch(run_id, after, now, before, age_s=after.age_s(self._engine.now()))
+            case Done() | Watch():
                 pass  # the run has left this stage
 
     # -- watching ----------------------------------------------------------------------------------------------------
 
     def _poll(self, now: float) -> None:
-        if self._polling:
+        if self._polling or now < self._polls_from:
             return
         due = self._schedule.due_jobs(now)
         if due:
             self._polling = True
-            self._poller.submit(self._ask, due)
+            self._poller.submit(self._ask, due, now)
 
-    def _ask(self, due: dict[str, Watched]) -> None:
-        """Ask for the state of all due jobs, phase by phase, and hand the answers to the loop."""
+    def _ask(self, due: dict[str, Watched], began: float) -> None:
+        """Ask for the state of all due jobs, phase by phase, and hand what has changed to the loop."""
         by_phase: dict[int, dict[str, Watched]] = {}
         for run_id, watched in due.items():
-            by_phase.setdefault(watched.watch.entry.record.phase, {})[run_id] = watched
-        answers: dict[str, JobStatus] = {}
+            by_phase.setdefault(watched.held.phase, {})[run_id] = watched
+        news: dict[str, JobStatus] = {}
         asked_at = self._engine.now()
         for phase, group in by_phase.items():
-            jobs: list[JobRef] = [watched.watch.job for watched in group.values()]
+            jobs: list[JobRef] = [watched.held.job for watched in group.values()]
             try:
                 statuses = self._engine.phases[phase].statuses(jobs)
-                answers |= {r: statuses[w.watch.job.id] for r, w in group.items() if w.watch.job.id in statuses}
+                for run_id, watched in group.items():
+                    status = statuses.get(watched.held.job.id)
+                    if status is not None and not self._engine.goes_on(watched.held, status):
+                        news[run_id] = status
             except TransientError as fault:
                 self._log.warning("poll-unanswered", reason=str(fault), jobs=len(jobs))
             except Exception:  # noqa: BLE001 - the edge of a thread: logged, and tried again
                 self._log.exception("poll-failed", jobs=len(jobs))
-        self._inbox.put(lambda: self._asked(due, answers, asked_at))
+        self._inbox.put(lambda: self._asked(due, news, asked_at, began))
 
-    def _asked(self, due: dict[str, Watched], answers: dict[str, JobStatus], asked_at: datetime) -> None:
+    def _asked(self, due: dict[str, Watched], news: dict[str, JobStatus], asked_at: datetime, began: float) -> None:
         self._polling = False
         now = self._monotonic()
+        self._polls_from = now + (now - began)  # the longer a look takes, the longer the rest: half of the time at most
         for run_id, watched in due.items():
-            status = answers.get(run_id)
+            if not self._schedule.holds(run_id, watched):
+                continue  # meanwhile somebody asked for the run
+            status = news.get(run_id)
             if status is None:
-                self._schedule.watch(run_id, watched.watch, now, watched)
+                self._schedule.watch(run_id, watched.held, now, watched)
             elif self._schedule.begin(run_id):
+                self._working += 1
                 self._pool.submit(self._note, run_id, watched, status, asked_at)
 
     def _note(self, run_id: str, watched: Watched, status: JobStatus, asked_at: datetime) -> None:
         """Tell the engine a job's state; one that still runs is asked for again, later than before."""
-        self._work(run_id, lambda: self._engine.observe(watched.watch.entry, status, asked_at), watched)
+        self._work(run_id, lambda: self._engine.observe(watched.held.entry, status, asked_at), watched)
 
     # -- chores ------------------------------------------------------------------------------------------------------
 
@@ -259,8 +293,8 @@ class Loop:
 
     def _sweep(self) -> None:
         """Take up every run that has a marker: whatever a dead worker left is carried on here."""
-        for run_id in list(self._engine.ledger.marked(self._stage.name)):
-            self._inbox.put(lambda r=run_id: None if r in self._schedule else self._start(r))  # type: ignore[misc]
+        marked = list(self._engine.ledger.marked(self._stage.name))
+        self._inbox.put(lambda: self._take_up(marked))
 
     def _look_for_cancellations(self) -> None:
         """Have the jobs of cancelled runs looked at now: their next look would be up to `poll_max_s` away."""

@@ -1,7 +1,7 @@
 """What every step of the protocol needs: the record's context, its phase, and the move from one state to the next."""
 
 import json
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -37,7 +37,7 @@ class Moves:
         self.clock = clock
         self.worker = worker
         self.policy = policy
-        self.cancelled: Collection[str] = frozenset()
+        self.cancelled: set[str] = set()
         self._claims: dict[tuple[str, datetime], _ClaimedWith] = {}
         self.phases: tuple[Phase, ...] = (*stage.phases, *getattr(stage, "cleanup", ()))
 

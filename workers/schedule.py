@@ -1,24 +1,29 @@
 """When each run is looked at next: those that wait for a time, and those that wait for a job.
 
 A job's interval grows from `poll_first_s` to `poll_max_s`, so the same setting suits a laptop job of a second and a
-training of a day. What the loop asks at every turn costs the same with ten runs and with ten thousand. Not thread-safe:
-the loop owns it.
+training of a day. Looks that can wait for a second or longer wait for each other: one list tells of all jobs, so ten
+thousand that are looked at together cost as many calls as there are pages, and one by one as many as there are jobs.
+What the loop asks at every turn costs the same with ten runs and with ten thousand. Not thread-safe: the loop owns it.
 """
 
 import heapq
 import itertools
+import math
 from dataclasses import dataclass, field
 
-from workers.steps import Watch
+from workers.held import Held
 
 _GROWTH = 1.5
+_TOGETHER_S = 1.0  # intervals from here on end at common times
+_AGES = 16  # a job found running after so many intervals of its age is looked at as one whose interval has grown
+_EARLY = 8  # ... but sooner at first: it may have ended while nobody looked
 
 
 @dataclass(slots=True)
 class Watched:
     """A running job and when its state is asked for next, in seconds of the monotonic clock."""
 
-    watch: Watch
+    held: Held
     interval_s: float
     due: float
 
@@ -89,13 +94,26 @@ class Schedule:
         """Have the run advanced at `due`."""
         self._waits.set(run_id, due)
 
-    def watch(self, run_id: str, watch: Watch, now: float, before: Watched | None = None) -> None:
-        """Have the run's job looked at, first after `poll_first_s`; if `before` watched the same job, less often."""
-        interval_s = self.poll_first_s
-        if before is not None and before.watch.job.id == watch.job.id:
+    def watch(self, run_id: str, held: Held, now: float, before: Watched | None = None, *, age_s: float = 0.0) -> None:
+        """Have the run's job looked at, a new one first after `poll_first_s`; if `before` held the same job, less often.
+
+        Args:
+            age_s: for how long the job has run already, where nobody has looked at it here.
+        """
+        if before is not None and before.held.job.id == held.job.id:
             interval_s = min(before.interval_s * _GROWTH, self.poll_max_s)
-        self._watched[run_id] = Watched(watch, interval_s, now + interval_s)
-        self._looks.set(run_id, now + interval_s)
+        else:
+            interval_s = max(min(age_s / _AGES, self.poll_max_s / _EARLY), self.poll_first_s)
+        due = self._together(now + interval_s, interval_s)
+        self._watched[run_id] = Watched(held, interval_s, due)
+        self._looks.set(run_id, due)
+
+    def _together(self, due: float, interval_s: float) -> float:
+        """Return a common time in the second half of the interval that ends at `due`; of long ones few are common."""
+        if interval_s < _TOGETHER_S:
+            return due
+        step_s = 2.0 ** math.floor(math.log2(interval_s / 2))
+        return math.floor(due / step_s) * step_s
 
     def due_runs(self, now: float) -> list[str]:
         """Take out and return the runs whose time has come."""
@@ -105,9 +123,18 @@ class Schedule:
         """Return the runs whose jobs are due, once; they stay in until `begin` or `watch` moves them."""
         return {run_id: self._watched[run_id] for run_id in self._looks.pop(now)}
 
-    def next_due(self, *, is_polling: bool = False) -> float | None:
-        """Return when something is due next, or None; while jobs are being asked for, no other job is due."""
-        times = [self._waits.next(), None if is_polling else self._looks.next()]
+    def holds(self, run_id: str, watched: Watched) -> bool:
+        """Tell whether the run still waits for just this look."""
+        return self._watched.get(run_id) is watched
+
+    def next_due(self, *, is_polling: bool = False, polls_from: float = 0.0) -> float | None:
+        """Return when something is due next, or None; while jobs are being asked for, no other job is due.
+
+        Args:
+            polls_from: no job is asked for earlier.
+        """
+        look = None if is_polling else self._looks.next()
+        times = [self._waits.next(), None if look is None else max(look, polls_from)]
         return min((time for time in times if time is not None), default=None)
 
     def hurry(self, run_id: str, now: float) -> None:
@@ -119,4 +146,4 @@ class Schedule:
 
     def job_ids(self) -> set[str]:
         """Return the ids of the jobs that are watched."""
-        return {watched.watch.job.id for watched in self._watched.values()}
+        return {watched.held.job.id for watched in self._watched.values()}

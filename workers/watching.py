@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 
 from workers.ending import Ends
 from workers.errors import StageError
+from workers.held import Held
 from workers.launching import failure_of, go_on, skip
 from workers.ledger import Entry
 from workers.logs import logger
@@ -24,6 +25,17 @@ class Watches:
         self._moves = moves
         self._ends = ends
         self._missing: dict[str, datetime] = {}  # job id -> since when its provider does not know it
+
+    def hold(self, watch: Watch) -> Held:
+        """Return what is kept of a watched job until its next look."""
+        return Held.of(watch, self._moves.deadline_s(watch.entry.record))
+
+    def goes_on(self, held: Held, status: JobStatus) -> bool:
+        """Tell whether `observed` would only go on watching, without reading the record."""
+        if status.state not in (JobState.ACTIVE, JobState.WAITING) or held.run_id in self._moves.cancelled:
+            return False
+        self._missing.pop(held.job.id, None)
+        return status.state is JobState.WAITING or held.age_s(self._moves.clock()) <= held.deadline_s
 
     def observed(self, entry: Entry, status: JobStatus, asked_at: datetime) -> Entry | Next:
         """Make the step that a job's state at `asked_at` asks for."""
