@@ -2,8 +2,8 @@
 
 Runs on the laptop with `--runner=FnApiRunner` (the default here: Beam's own default first tries to download a
 program) and in the cloud with `--runner=DataflowRunner`; Beam's flags pass through. The exit code is 0 only if the
-manifest is written. On failure the last line on stderr is a JSON object whose `message` names the value, the place
-and the mend.
+manifest is written, and 2 if the same job would fail again. On failure the last line on stderr is a JSON object whose
+`message` names the value, the place and the mend.
 """
 
 # Beam is typed in part only.
@@ -28,7 +28,7 @@ from apache_beam.options.pipeline_options import (
 
 from beam import births, logs, sources
 from beam.dataset import Target, clear_own, start_attempt
-from beam.errors import BadFlag, PreprocessError, from_runner
+from beam.errors import FINAL, BadFlag, PreprocessError, from_runner
 from beam.manifest import DatasetSpec
 from beam.preprocessing import PreprocessShards, PublishDataset, TemporaryWriters
 from beam.shards import Shard
@@ -38,7 +38,7 @@ LOCAL_RUNNER = "FnApiRunner"
 CLOUD_WORKERS = 25  # where Dataflow chooses how many there are: enough streams for as many
 EXIT_OK = 0
 EXIT_FAILED = 1
-EXIT_USAGE = 2
+EXIT_REFUSED = 2  # the same input would end the same way: whoever launches the job need not try again
 
 EPILOG = f"""
 examples:
@@ -179,7 +179,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         flags, options = parse_flags(sys.argv[1:] if argv is None else argv)
     except BadFlag as error:
         logger.error(str(error), extra=logs.fields("preprocess-refused", error=type(error).__name__))
-        return EXIT_USAGE
+        return EXIT_REFUSED
     logger = logs.configure(run_id=flags.run_id, job_name=options.view_as(GoogleCloudOptions).job_name or "")
     try:
         logger.info("preprocessing starts", extra=logs.fields("preprocess-started", source=flags.source))
@@ -191,7 +191,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             text = f"preprocessing of {flags.source!r} to {flags.output!r} broke: {error}; see the traceback above"
             known = PreprocessError(text)
         logger.error(str(known), extra=logs.fields("preprocess-failed", error=type(known).__name__))
-        return EXIT_FAILED
+        return EXIT_REFUSED if isinstance(known, FINAL) else EXIT_FAILED
     if getattr(result, "has_job", True):
         logger.info("dataset written", extra=logs.fields("preprocess-finished", output=flags.output, **_counts(result)))
     else:  # a flex template's launcher: Dataflow starts the job from what Beam has written down

@@ -52,6 +52,8 @@ class OutputError(PreprocessError):
     """The output directory cannot be written, or is not what this job left there."""
 
 
+# What the same job on the same input would end with again; a plain SourceError may be a service that was away.
+FINAL = (BadFlag, SourceNotFound, UnsupportedSource, MissingColumns, EmptySource, NoGoodRows)
 _KINDS = {
     kind.__name__: kind
     for kind in (

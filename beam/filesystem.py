@@ -5,6 +5,7 @@ pyarrow's client is native code, starts at once, honours Application Default Cre
 object in one go. It does not know `STORAGE_EMULATOR_HOST`, which the other Google clients obey, so we do.
 """
 
+import errno
 import functools
 import os
 import re
@@ -16,11 +17,12 @@ from urllib.parse import urlsplit
 import pyarrow as pa
 from pyarrow import fs
 
-from beam.errors import SourceNotFound, UnsupportedSource
+from beam.errors import SourceError, SourceNotFound, UnsupportedSource
 
 RETRY_S = (
     30  # a store that is away for half a minute is worth an error; the job itself is retried by whoever launched it
 )
+_NOT_FOR_US = (errno.ENOENT, errno.EACCES, errno.EPERM)  # as pyarrow puts Cloud Storage's 404, 401 and 403
 _SCHEME = re.compile(r"(?P<scheme>[a-z][a-z0-9+.-]*)://", re.IGNORECASE)
 _WILDCARD = re.compile(r"[*?]")
 
@@ -100,15 +102,15 @@ def expand(uri: str) -> list[tuple[Location, int]]:
     passed over unless the pattern has such a name itself, as every tool of this trade does.
 
     Raises:
-        SourceNotFound: nothing is there.
+        SourceNotFound: nothing is there, or nothing that we may see.
+        SourceError: the store did not answer.
     """
     place = locate(uri)
     try:
         found = _match_pattern(place) if _WILDCARD.search(place.path) else _match_plain(place)
     except OSError as error:
-        raise SourceNotFound(
-            f"source {uri!r} cannot be looked up ({_first_line(error)}); check bucket and access"
-        ) from error
+        kind = SourceNotFound if error.errno in _NOT_FOR_US else SourceError
+        raise kind(f"source {uri!r} cannot be looked up ({_first_line(error)}); check bucket and access") from error
     if not found:
         raise SourceNotFound(
             f"source {uri!r} does not exist; check the name, or upload the file before starting the job"

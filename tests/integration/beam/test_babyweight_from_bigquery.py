@@ -8,6 +8,7 @@ from google.api_core.client_options import ClientOptions
 from google.auth.credentials import AnonymousCredentials
 from google.cloud import bigquery
 
+from beam.babyweight import EXIT_REFUSED
 from tests.integration.beam.conftest import ROOT, Job, manifest_of
 from tests.support.part_process import PartProcess
 
@@ -74,7 +75,7 @@ def test_an_empty_table_and_none_at_all(
     reader = job(**server, GOOGLE_CLOUD_PROJECT="baton-local")
     for table, kind in (("empty", "EmptySource"), ("none", "SourceNotFound"), ("short", "MissingColumns")):
         done = reader.run(f"--source=bq://baton-local.samples.{table}", f"--output={tmp_path}/{table}")
-        assert done.exit_code == 1
+        assert done.exit_code == EXIT_REFUSED
         assert (done.last["error"], f"bq://baton-local.samples.{table}" in done.last["message"]) == (kind, True), (
             done.last
         )

@@ -8,6 +8,7 @@ import pytest
 from google.auth.credentials import AnonymousCredentials
 from google.cloud import storage
 
+from beam.babyweight import EXIT_FAILED, EXIT_REFUSED
 from tests.integration.beam.conftest import ROOT, Job, manifest_of
 from tests.support.part_process import PartProcess
 
@@ -84,6 +85,6 @@ def test_what_is_not_there_is_named(
     """A missing object, a missing bucket, a missing output bucket: told at once, with the address."""
     bucket.blob("in.csv").upload_from_filename(str(SAMPLE))
     done = job(**server).run(f"--source={source}", f"--output={output}")
-    assert done.exit_code == 1
+    assert done.exit_code == (EXIT_FAILED if kind == "OutputError" else EXIT_REFUSED)
     assert done.last["error"] == kind
     assert message in done.last["message"]

@@ -8,6 +8,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
+from beam.babyweight import EXIT_REFUSED
 from tests.integration.beam.conftest import ROOT, Job, manifest_of
 from tests.support import loopback_only
 from tests.support.waiting import wait_until
@@ -98,11 +99,11 @@ def test_killed_in_the_middle_and_run_again(job: Callable[..., Job], tmp_path: P
 def test_what_cannot_work_ends_with_what_to_mend(
     job: Callable[..., Job], tmp_path: Path, content: str | None, flags: list[str], kind: str, message: str
 ) -> None:
-    """No source, no row, no column, no good row, no sense: exit code not 0, and the last line says what to do."""
+    """No source, no row, no column, no good row, no sense: refused for good, and the last line says what to do."""
     if content is not None:
         (tmp_path / "births.csv").write_text(content)
     done = job().run(f"--source={tmp_path}/births.csv", f"--output={tmp_path}/dataset", *flags)
-    assert done.exit_code != 0
+    assert done.exit_code == EXIT_REFUSED
     assert done.last["error"] == kind
     assert message in done.last["message"]
     left = sorted(path.name for path in (tmp_path / "dataset").glob("*"))

@@ -1,13 +1,16 @@
 """Addresses to shards: files, directories and patterns, and errors that say what to mend."""
 
+import errno
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.fs as fs
 import pyarrow.parquet as pq
 import pytest
 
 from beam import sources
-from beam.errors import EmptySource, SourceNotFound, UnsupportedSource
+from beam.errors import FINAL, EmptySource, SourceError, SourceNotFound, UnsupportedSource
+from beam.filesystem import Location, expand
 from beam.shards import Shard
 
 COLUMNS = {"a": pa.float64()}
@@ -100,3 +103,24 @@ def test_a_bucket_by_wildcard_is_refused(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setenv("STORAGE_EMULATOR_HOST", "http://127.0.0.1:9")
     with pytest.raises(SourceNotFound, match="wildcard in the bucket's name"):
         sources.plan("gs://buck*/x.csv", COLUMNS)
+
+
+@pytest.mark.parametrize(
+    ("number", "kind"),
+    [(errno.ENOENT, SourceNotFound), (errno.EACCES, SourceNotFound), (errno.EAGAIN, SourceError)],
+    ids=["missing", "forbidden", "away"],
+)
+def test_a_store_that_is_away_is_not_a_source_that_is_missing(
+    monkeypatch: pytest.MonkeyPatch, number: int, kind: type[SourceError]
+) -> None:
+    """What is not there or not for us stays so; what could not be asked for may be there next time."""
+
+    class Store(fs.LocalFileSystem):
+        def get_file_info(self, _paths: object) -> object:
+            raise OSError(number, "told by the store")
+
+    monkeypatch.setattr("beam.filesystem.locate", lambda _uri: Location(Store(), "bucket/a.csv", "gs://"))
+    with pytest.raises(SourceError, match="told by the store") as told:
+        expand("gs://bucket/a.csv")
+    assert type(told.value) is kind
+    assert issubclass(kind, FINAL) == (kind is SourceNotFound)

@@ -18,6 +18,8 @@ REFUSED = "The replica workerpool0-0 exited with a non-zero status of 2. Termina
         (OOM, 3),  # Vertex AI gives INVALID_ARGUMENT with whatever the program did
         ("The process exited with status 1.", 0),
         ("The process exited with status 75.", 0),  # EX_TEMPFAIL: "try again later"
+        ("The process exited with status 137.\nreading: PERMISSION_DENIED, going on without", 0),  # it was killed
+        ("Workflow failed. Causes: The worker lost contact with the service.", 0),
     ],
 )
 def test_what_can_end_otherwise_is_tried_again(message: str, code: int) -> None:
@@ -34,6 +36,14 @@ def test_what_can_end_otherwise_is_tried_again(message: str, code: int) -> None:
         (REFUSED, 3),
         ("The process exited with status 2.", 0),
         ("The process exited with status 65.", 0),  # EX_DATAERR
+        (
+            "Workflow failed. Causes: a@b.com does not have storage.objects.get access to the Google Cloud Storage object.",
+            0,
+        ),
+        ("BigQuery job failed: Access Denied: Table p:d.t: User does not have permission to query table p:d.t", 0),
+        ("Not found: Table p:d.none was not found in location US", 0),
+        ("beam.errors.SourceNotFound: source 'gs://b/none.csv' does not exist; check the name", 0),
+        ("The process exited with status 1.\n403 GET: a@b.com does not have serviceusage.services.use access", 0),
     ],
 )
 def test_what_cannot_succeed_is_not(message: str, code: int) -> None:
