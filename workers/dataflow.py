@@ -8,6 +8,7 @@ may hide a launched job" is hashicorp/terraform-provider-google#14679.
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
+from workers.asking import Asking
 from workers.errors import AlreadyExists, NotFound, TransientError
 from workers.failures import is_worth_another_attempt
 from workers.google_rest import GoogleRest
@@ -16,7 +17,8 @@ from workers.logs import logger
 from workers.record import JobRef
 from workers.stage import JobState, JobStatus
 
-GET_AT_MOST = 3  # up to here asking for each job is cheaper than a page of all
+_PAGE = 1000  # Dataflow gives fewer where its own limit is lower
+_STATES = "jobs(id,currentState),nextPageToken"  # all that a look needs of ten thousand jobs
 _SUCCEEDED = {"JOB_STATE_DONE", "JOB_STATE_DRAINED", "JOB_STATE_UPDATED"}
 _FAILED = {"JOB_STATE_FAILED"}
 _CANCELLED = {"JOB_STATE_CANCELLED"}
@@ -30,6 +32,8 @@ class Dataflow:
     def __init__(self, rest: GoogleRest, project: str) -> None:
         self._rest = rest
         self._project = project
+        self._asking = Asking()
+        self._others: set[str] = set()  # active jobs that turned out to be of another ledger
 
     def close(self) -> None:
         """Close the connections."""
@@ -87,14 +91,19 @@ class Dataflow:
 
     def active(self, location: str, wanted: Mapping[str, str], known: Collection[str]) -> Iterator[dict[str, Any]]:
         """Yield the active jobs that carry the labels `wanted` and are not `known`, with their labels."""
-        request = self._jobs.list(projectId=self._project, location=location, filter="ACTIVE")
-        for job in list(self._rest.pages(request, self._jobs.list_next, "jobs")):
-            if job["id"] in known or f"-{wanted[STAGE]}-" not in job.get("name", ""):
+        request = self._jobs.list(projectId=self._project, location=location, filter="ACTIVE", pageSize=_PAGE)
+        listed = self._rest.pages(request, self._jobs.list_next, "jobs")
+        mine = [job for job in listed if job["id"] not in known and f"-{wanted[STAGE]}-" in job.get("name", "")]
+        self._others.intersection_update([job["id"] for job in mine])
+        for job in mine:
+            if job["id"] in self._others:
                 continue
             if "labels" not in job:  # a summary may come without them
                 job = self._rest.read(self._jobs.get(projectId=self._project, location=location, jobId=job["id"]))
             if _carries(job, wanted):
                 yield job
+            else:
+                self._others.add(job["id"])
 
     def _named(self, name: str, labels: Mapping[str, str], location: str) -> list[dict[str, Any]]:
         """Return the jobs of that name, the first made first; another ledger's may have the same name."""
@@ -115,11 +124,14 @@ class Dataflow:
 
     def _statuses_in(self, location: str, jobs: Sequence[JobRef]) -> dict[str, JobStatus]:
         found: dict[str, JobStatus] = {}
-        if len(jobs) > GET_AT_MOST:
-            request = self._jobs.list(projectId=self._project, location=location, filter="ACTIVE")
+        if not self._asking.one_by_one(location, len(jobs)):
+            request = self._jobs.list(
+                projectId=self._project, location=location, filter="ACTIVE", pageSize=_PAGE, fields=_STATES
+            )
             active = self._rest.pages(request, self._jobs.list_next, "jobs")
-            listed = {j["id"]: j for j in active}
-            found = {job.id: _status(listed[job.id]) for job in jobs if job.id in listed}
+            listed = {job["id"]: _status(job) for job in active}
+            self._asking.listed(location, len(listed) // _PAGE + 1)
+            found = {job.id: listed[job.id] for job in jobs if job.id in listed}
         for job in jobs:
             if job.id not in found:  # ended since, or the list is late: its own record tells
                 found[job.id] = self._status_of(job)

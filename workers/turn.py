@@ -39,13 +39,35 @@ class TurnPhase:
         return self._ref(context)
 
     def statuses(self, jobs: Sequence[JobRef]) -> Mapping[str, JobStatus]:
-        """Take the turn for each run that waits, where it is free; one that cannot be learned is left out."""
-        found = {}
+        """Take the turn for a run that waits, where it is free; one that cannot be learned is left out.
+
+        Whether it is free is read once for an endpoint, however many wait for it.
+        """
+        by_endpoint: dict[str, list[JobRef]] = {}
         for job in jobs:
+            by_endpoint.setdefault(job.data["object"], []).append(job)
+        found: dict[str, JobStatus] = {}
+        for name, group in by_endpoint.items():
             try:
-                found[job.id] = self._take(job)
+                holder, generation = self._holder(name)
+                is_free = holder is None or self._has_finished(holder)
             except TransientError as fault:
-                logger(run_id=job.data["run_id"], stage=self._stage).info("turn-unknown", reason=str(fault))
+                logger(stage=self._stage).info("turn-unknown", turn=name, reason=str(fault))
+                continue
+            for job in group:
+                run_id = job.data["run_id"]
+                try:
+                    took = run_id != holder and is_free and self._take(name, run_id, generation)
+                except TransientError as fault:
+                    logger(run_id=run_id, stage=self._stage).info("turn-unknown", reason=str(fault))
+                    continue
+                is_free = is_free and not took
+                has_it = took or run_id == holder
+                found[job.id] = (
+                    JobStatus(JobState.SUCCEEDED, "HELD")
+                    if has_it
+                    else JobStatus(JobState.WAITING, f"WAITING for {holder}")
+                )
         return found
 
     def cancel(self, job: JobRef) -> None:
@@ -57,21 +79,15 @@ class TurnPhase:
     def log_tail(self, job: JobRef) -> tuple[str, ...]:
         return ()
 
-    def _take(self, job: JobRef) -> JobStatus:
-        name, run_id = job.data["object"], job.data["run_id"]
-        holder, generation = self._holder(name)
-        if holder == run_id:
-            return JobStatus(JobState.SUCCEEDED, "HELD")
-        waits = JobStatus(JobState.WAITING, f"WAITING for {holder}")
+    def _take(self, name: str, run_id: str, generation: int) -> bool:
+        """Take a free turn; False if another run was quicker, or this one needs none any more: a watcher can be late."""
         if self._has_finished(run_id):
-            return waits  # a late watcher must not take a turn for a run that needs none any more
-        if holder is not None and not self._has_finished(holder):
-            return waits
+            return False
         try:
             self._objects.write(name, json.dumps({"run_id": run_id}).encode(), if_generation=generation)
         except Conflict:
-            return waits  # another run was quicker
-        return JobStatus(JobState.SUCCEEDED, "HELD")
+            return False
+        return True
 
     def _holder(self, name: str) -> tuple[str | None, int]:
         versioned = self._objects.read(name)

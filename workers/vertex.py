@@ -5,9 +5,11 @@ attempt; look by label before creating, and after creating look again: of two th
 cancelled. Source: aiplatform v1 discovery document.
 """
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from workers.asking import Asking
 from workers.errors import NotFound
 from workers.failures import is_worth_another_attempt
 from workers.google_rest import GoogleRest
@@ -15,7 +17,8 @@ from workers.logs import logger
 from workers.record import JobRef
 from workers.stage import JobState, JobStatus
 
-GET_AT_MOST = 3
+_PAGE = 100  # more is not documented
+_STATES = "customJobs(name,state),nextPageToken"  # all that a look needs of ten thousand jobs
 KIND = "custom-job"
 _SUCCEEDED = {"JOB_STATE_SUCCEEDED", "JOB_STATE_PARTIALLY_SUCCEEDED"}
 _FAILED = {"JOB_STATE_FAILED", "JOB_STATE_EXPIRED"}
@@ -66,6 +69,7 @@ class CustomJobs:
 
     def __init__(self, vertex: Vertex) -> None:
         self._vertex = vertex
+        self._asking = Asking()
 
     def find(self, labels: Mapping[str, str], location: str) -> JobRef | None:
         """Return the job with these labels that counts: the first made that was not cancelled; None if none."""
@@ -97,19 +101,22 @@ class CustomJobs:
         return ref(older[0], location)
 
     def active(self, wanted: Mapping[str, str], location: str) -> list[dict[str, Any]]:
-        """Return the active jobs that carry the labels `wanted`."""
-        return self._listed(f"{_labelled(wanted)} AND ({_ACTIVE})", location)
+        """Return the active jobs that carry the labels `wanted`, with what tells them apart."""
+        fields = "customJobs(name,displayName,labels,state,createTime),nextPageToken"
+        return self._listed(f"{_labelled(wanted)} AND ({_ACTIVE})", location, fields=fields)
 
     def statuses(self, jobs: Sequence[JobRef]) -> dict[str, JobStatus]:
         """Return the status of each job; a few are asked for one by one, many by listing those not ended."""
         found: dict[str, JobStatus] = {}
-        if len(jobs) > GET_AT_MOST:
-            for location in {job.location for job in jobs}:
+        for location, count in Counter(job.location for job in jobs).items():
+            if not self._asking.one_by_one(location, count):
                 found.update(self._active(location))
         return {job.id: found.get(job.id) or self._status_of(job) for job in jobs}
 
     def _active(self, location: str) -> dict[str, JobStatus]:
-        return {job["name"]: _status(job) for job in self._listed(f"labels.baton-run:* AND ({_ACTIVE})", location)}
+        listed = self._listed(f"labels.baton-run:* AND ({_ACTIVE})", location, fields=_STATES)
+        self._asking.listed(location, len(listed) // _PAGE + 1)
+        return {job["name"]: _status(job) for job in listed}
 
     def _status_of(self, job: JobRef) -> JobStatus:
         jobs = self._vertex.locations(job.location).customJobs()
@@ -130,9 +137,9 @@ class CustomJobs:
         """Return the jobs that carry all of `labels`, the first made first."""
         return sorted(self._listed(_labelled(labels), location), key=_age)
 
-    def _listed(self, filter_text: str, location: str) -> list[dict[str, Any]]:
+    def _listed(self, filter_text: str, location: str, **options: str) -> list[dict[str, Any]]:
         jobs = self._vertex.locations(location).customJobs()
-        request = jobs.list(parent=self._vertex.parent(location), filter=filter_text, pageSize=100)
+        request = jobs.list(parent=self._vertex.parent(location), filter=filter_text, pageSize=_PAGE, **options)
         return list(self._vertex.rest(location).pages(request, jobs.list_next, "customJobs"))
 
 

@@ -52,7 +52,6 @@ def test_the_turn_passes_on_when_its_holder_has_finished() -> None:
 def test_one_unanswered_question_does_not_hide_the_other_answers() -> None:
     """A run whose turn could not be learned is left out, the others are told."""
     house = House("r1", "r2")
-    assert house.state("r1") is JobState.SUCCEEDED
     original = house.objects.read
 
     def read(name: str) -> object:
@@ -61,7 +60,7 @@ def test_one_unanswered_question_does_not_hide_the_other_answers() -> None:
         return original(name)
 
     house.objects.read = read  # type: ignore[method-assign, assignment]
-    refs = [JobRef(id=r, name="n", kind=KIND, data={"object": "turns/served.json", "run_id": r}) for r in ("r1", "r2")]
+    refs = [JobRef(id=r, name="n", kind=KIND, data={"object": "turns/served.json", "run_id": r}) for r in ("r2", "r1")]
     assert set(house.turn.statuses(refs)) == {"r1"}
 
 
@@ -77,3 +76,19 @@ def test_only_one_of_two_that_race_gets_it(monkeypatch: pytest.MonkeyPatch) -> N
 
     monkeypatch.setattr(house.objects, "write", write_after_another)
     assert house.state("r1") is JobState.WAITING
+
+
+def test_however_many_wait_the_holder_is_looked_at_once() -> None:
+    """A thousand rollouts that wait for one endpoint cost two reads a look, not three thousand."""
+    run_ids = [f"r{number}" for number in range(1000)]
+    house = House(*run_ids)
+    assert house.state("r7") is JobState.SUCCEEDED
+    reads: list[str] = []
+    house.objects.on_effect = lambda moment, effect: reads.append(effect) if effect.startswith("read") else None
+    refs = [JobRef(id=r, name="n", kind=KIND, data={"object": "turns/served.json", "run_id": r}) for r in run_ids]
+    states = house.turn.statuses(refs)
+    assert reads == ["read turns/served.json", "read runs/r7/deploy.json"]
+    assert [job_id for job_id, status in states.items() if status.state is JobState.SUCCEEDED] == ["r7"]
+    house.finish("r7")
+    taken = house.turn.statuses(refs)
+    assert [job_id for job_id, status in taken.items() if status.state is JobState.SUCCEEDED] == ["r0", "r7"]

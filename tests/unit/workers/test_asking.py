@@ -1,0 +1,159 @@
+"""What a look at many jobs costs: calls by pages, not by jobs."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from workers.asking import AT_MOST, Asking
+from workers.dataflow import Dataflow
+from workers.record import JobRef
+from workers.stage import JobState
+from workers.vertex import CustomJobs, Vertex
+
+PAGE = 100  # what both services give at most here, whatever is asked for
+
+
+class Pages:
+    """A jobs API in Google's form: `list` in pages, `get`; it counts its calls.
+
+    Args:
+        jobs: id -> job as the API shows it.
+        items: the name of a page's list.
+    """
+
+    def __init__(self, jobs: dict[str, dict[str, Any]], items: str) -> None:
+        self.jobs, self.items = jobs, items
+        self.calls: list[str] = []
+        self.ended: set[str] = set()
+
+    def list(self, **params: Any) -> Callable[[], dict[str, Any]]:
+        def page() -> dict[str, Any]:
+            self.calls.append("list")
+            begin = int(params.get("pageToken", 0))
+            active = [job for job_id, job in self.jobs.items() if job_id not in self.ended]
+            answer: dict[str, Any] = {self.items: active[begin : begin + PAGE]}
+            if begin + PAGE < len(active):
+                answer["nextPageToken"] = str(begin + PAGE)
+            return answer
+
+        page.params = params  # type: ignore[attr-defined]
+        return page
+
+    def list_next(self, request: Any, answer: dict[str, Any]) -> Callable[[], dict[str, Any]] | None:
+        token = answer.get("nextPageToken")
+        return None if token is None else self.list(**{**request.params, "pageToken": token})
+
+    def get(self, **params: Any) -> Callable[[], dict[str, Any]]:
+        def one() -> dict[str, Any]:
+            self.calls.append("get")
+            job_id = params.get("jobId") or params["name"]
+            done = {"currentState": "JOB_STATE_DONE", "state": "JOB_STATE_SUCCEEDED"}
+            return {**self.jobs[job_id], **(done if job_id in self.ended else {})}
+
+        return one
+
+    def taken(self) -> tuple[int, int]:
+        """Return how many lists and gets there were since this was asked last."""
+        counts = self.calls.count("list"), self.calls.count("get")
+        self.calls.clear()
+        return counts
+
+
+class Rest:
+    """`GoogleRest` whose requests are functions; every step of the service's path is itself, up to the collection."""
+
+    def __init__(self, collection: Pages) -> None:
+        self.service = self
+        self.collection = collection
+
+    def projects(self) -> "Rest":
+        return self
+
+    def locations(self) -> "Rest":
+        return self
+
+    def jobs(self) -> Pages:
+        return self.collection
+
+    customJobs = jobs
+
+    def read(self, request: Any) -> Any:
+        return request()
+
+    def pages(self, request: Any, next_request: Any, items: str) -> Iterator[dict[str, Any]]:
+        while request is not None:
+            answer = request()
+            yield from answer.get(items, [])
+            request = next_request(request, answer)
+
+
+def dataflow(count: int) -> tuple[Pages, Any, list[JobRef]]:
+    jobs = {
+        f"j{n}": {"id": f"j{n}", "name": f"p-preprocess-r{n}-a1", "currentState": "JOB_STATE_RUNNING"}
+        for n in range(count)
+    }
+    service: Any = Pages(jobs, "jobs")
+    rest: Any = Rest(service)
+    refs = [JobRef(id=job, name=job, kind="dataflow", location="l") for job in jobs]
+    return service, Dataflow(rest, "p"), refs
+
+
+def vertex(count: int) -> tuple[Pages, Any, list[JobRef]]:
+    names = [f"projects/p/locations/l/customJobs/{n}" for n in range(count)]
+    service = Pages({name: {"name": name, "state": "JOB_STATE_RUNNING"} for name in names}, "customJobs")
+    rest: Any = Rest(service)
+    here = Vertex("p", "http://127.0.0.1:1")
+    here.rest = lambda location: rest  # type: ignore[method-assign]
+    return service, CustomJobs(here), [JobRef(id=name, name=name, kind="custom-job", location="l") for name in names]
+
+
+@pytest.mark.parametrize("provider", [dataflow, vertex])
+def test_a_look_at_many_jobs_costs_its_pages(provider: Callable[[int], tuple[Pages, Any, list[JobRef]]]) -> None:
+    """Three pages of jobs are three calls; one that has ended is one more, for it is in no list of active ones."""
+    service, jobs, refs = provider(3 * PAGE)
+    assert {status.state for status in jobs.statuses(refs).values()} == {JobState.ACTIVE}
+    assert service.taken() == (3, 0)
+    service.ended.add(refs[7].id)
+    states = {job_id: status.state for job_id, status in jobs.statuses(refs).items()}
+    assert service.taken() == (3, 1)
+    assert len(states) == len(refs)
+    assert [job_id for job_id, state in states.items() if state is not JobState.ACTIVE] == [refs[7].id]
+    assert states[refs[7].id] is JobState.SUCCEEDED
+
+
+@pytest.mark.parametrize("provider", [dataflow, vertex])
+def test_a_few_are_asked_for_one_by_one(provider: Callable[[int], tuple[Pages, Any, list[JobRef]]]) -> None:
+    """One is asked for by itself; twenty are one page."""
+    service, jobs, refs = provider(1)
+    jobs.statuses(refs)
+    assert service.taken() == (0, 1)
+    service, jobs, refs = provider(20)
+    jobs.statuses(refs)
+    assert service.taken() == (1, 0)
+
+
+def test_the_cheaper_way_is_chosen_and_found_out_again() -> None:
+    """As many are asked for one by one as a list has pages; then it is listed, and may have become shorter."""
+    asking = Asking()
+    assert asking.one_by_one("l", AT_MOST)
+    assert not asking.one_by_one("l", AT_MOST + 1)
+    asking.listed("l", 100)
+    assert not asking.one_by_one("l", 101)
+    assert asking.one_by_one("l", 60)
+    assert not asking.one_by_one("l", 60)
+    assert asking.one_by_one("l", 40)
+    assert not asking.one_by_one("l", 40)
+    assert asking.one_by_one("l", AT_MOST), "a few are always cheaper than a list"
+    assert not asking.one_by_one("elsewhere", 60)
+
+
+def test_jobs_of_another_ledger_are_read_once() -> None:
+    """A summary comes without labels: whether a job is ours takes a call, and is then known for as long as it runs."""
+    service, jobs, refs = dataflow(250)
+    for job in service.jobs.values():
+        job["name"] = "p-train-r-a1"
+    assert list(jobs.active("l", {"baton-stage": "train", "baton-ledger": "ours"}, {refs[0].id})) == []
+    assert service.taken() == (3, 249)
+    assert list(jobs.active("l", {"baton-stage": "train", "baton-ledger": "ours"}, {refs[0].id})) == []
+    assert service.taken() == (3, 0)
