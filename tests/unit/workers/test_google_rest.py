@@ -74,3 +74,11 @@ def test_answers_are_told_apart(code: int, status: str, expected: type[Exception
     assert type(fault) is expected
     assert not getattr(fault, "ambiguous", False)
     assert "why" in str(fault)
+
+
+def test_a_collection_is_made_once() -> None:
+    """To make a collection's methods takes the client library longer than the call itself."""
+    service = GoogleRest("dataflow", "v1b3").service
+    assert service.projects().locations().jobs() is service.projects().locations().jobs()
+    request = service.projects().locations().jobs().get(projectId="p", location="us-central1", jobId="7")
+    assert request.uri.endswith("/v1b3/projects/p/locations/us-central1/jobs/7?alt=json")
