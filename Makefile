@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up test test-simulation simulate lint lock clean check-python
+.PHONY: help setup demo up test simulate lint lock clean check-python
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /	/' | expand -t 12
@@ -18,15 +18,11 @@ demo: $(READY)  ## run the main job: new data becomes a served model, on this ma
 up: $(READY)  ## start the local cloud and the workers in the foreground
 	@$(BIN)/baton up
 
-# The simulator is still being built and takes minutes: it has a target of its own.
-test: $(READY)  ## run all tests but the simulator's
-	$(BIN)/python -m pytest -n 2 --dist loadfile --ignore=tests/simulation $(PYTEST_ARGS)
-
-test-simulation: $(READY)  ## run the simulator's tests: ten thousand histories, and every planted bug
-	$(BIN)/python -m pytest -n 2 tests/simulation
+test: $(READY)  ## run all tests
+	$(BIN)/python -m pytest -n 2 --dist loadfile $(PYTEST_ARGS)
 
 simulate: $(READY)  ## run the real workers through N simulated histories from SEED
-	$(BIN)/python -m tests.simulation --seed $(or $(SEED),1) --histories $(or $(N),10000)
+	$(BIN)/python -m tests.simulation --seed $(or $(SEED),1) --histories $(or $(N),10000) --processes $(or $(P),2)
 
 lint: $(READY)  ## format check, linter, type checker
 	$(BIN)/ruff format --check .

@@ -4,7 +4,7 @@
     python -m tests.simulation --trace 802                  # one seed again, step by step
     python -m tests.simulation --trace 802 --shrink         # as few faults as it takes
 
-The exit code is 1 if a promise was broken.
+The exit code is 1 if a promise was broken; the first history that broke one is then shrunk and shown.
 """
 
 import argparse
@@ -40,9 +40,13 @@ def main(argv: list[str] | None = None) -> int:
     took_s = time.monotonic() - started
     seeds = f"seeds {arguments.seed} to {arguments.seed + done - 1}"
     print(f"{done} histories ({seeds}) in {took_s:.0f} s, {done / took_s:.0f} a second: {len(failing)} failing")
-    if failing:
-        print(f"see one: python -m tests.simulation --trace {failing[0].scenario.seed} --shrink")
-    return EXIT_BROKEN if failing else EXIT_OK
+    if not failing:
+        return EXIT_OK
+    print(
+        f"\nthe first of them, shrunk (again: python -m tests.simulation --trace {failing[0].scenario.seed} --shrink)"
+    )
+    replay(failing[0].scenario.seed, is_shrunk=True)
+    return EXIT_BROKEN
 
 
 def replay(seed: int, *, is_shrunk: bool) -> int:
