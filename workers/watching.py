@@ -131,11 +131,11 @@ class Watches:
             return skip(moves, self._ends, entry, said)
         if moves.ledger.is_cancelled(record.run_id):
             return self._ends.cancelled(entry)
-        if status.state is JobState.CANCELLED:
-            twin = self._twin(entry, phase, job)
+        overdue = status.state is JobState.CANCELLED and self._overdue_s(record) > 0
+        if status.state is JobState.CANCELLED and not overdue:
+            twin = self._twin(entry, phase)
             if twin is not None:
                 return moves.move(entry, State.RUNNING, job=twin, note="adopted: its twin was cancelled")
-        overdue = status.state is JobState.CANCELLED and self._overdue_s(record) > 0
         failure = Failure(
             reason="deadline" if overdue else f"job-{status.state.value}",
             message=_overdue(job, moves.deadline_s(record)) if overdue else said,
@@ -146,13 +146,17 @@ class Watches:
         retry = status.retry and (overdue or status.state is not JobState.CANCELLED)
         return self._ends.attempt_failed(entry, failure, retry=retry)
 
-    def _twin(self, entry: Entry, phase: Phase, job: JobRef) -> JobRef | None:
-        """Return another job of this attempt: ours may have been the younger of two, whose maker has seen the older."""
+    def _twin(self, entry: Entry, phase: Phase) -> JobRef | None:
+        """Return another job of this attempt: ours may have been the younger of two, whose maker has seen the older.
+
+        One that was this record's before is none: two that were both cancelled would be adopted in turns for ever.
+        """
+        record = entry.record
         try:
-            found = phase.find(self._moves.context(entry.record))
+            found = phase.find(self._moves.context(record))
         except StageError:
             return None
-        return found if found is not None and found.id != job.id else None
+        return None if found is None or any(step.job_id == found.id for step in record.history) else found
 
 
 def _overdue(job: JobRef, deadline_s: float) -> str:
