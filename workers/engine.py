@@ -24,7 +24,7 @@ from workers.ledger import Entry, Ledger
 from workers.logs import logger
 from workers.moves import Moves
 from workers.publisher import Publisher
-from workers.record import RESOURCE, State
+from workers.record import RESOURCE, StageRecord, State
 from workers.stage import JobState, JobStatus, Phase, Stage
 from workers.steps import Clock, Done, Later, Next, Policy, Watch
 from workers.strays import Strays
@@ -77,6 +77,22 @@ class Engine:
         if entry is None:
             entry = self._void(run_id)
         return Done(None) if entry is None else self._go_on(entry)
+
+    def intend(self, record: StageRecord) -> StageRecord:
+        """Return a new claim with the intent of its first launch in it, for a worker that launches at once."""
+        return self._moves.intend(record)
+
+    def begin(self, claim: Entry) -> Next:
+        """Go on from a claim that this process has just written: as `advance`, without asking what it knows.
+
+        Raises:
+            TransientError: a service did not answer; call `advance` later.
+        """
+        is_intent = claim.record.state is State.LAUNCHING
+        step = self._guarded(
+            lambda e: self._launches.launch_new(e, is_claim=True) if is_intent else self._step(e), claim
+        )
+        return self._go_on(step) if isinstance(step, Entry) else step
 
     def now(self) -> datetime:
         """Return the time as the ledger writes it."""
@@ -159,7 +175,7 @@ class Engine:
     def _step(self, entry: Entry) -> Entry | Next:
         match entry.record.state:
             case State.CLAIMED:
-                return self._moves.move(entry, State.LAUNCHING, attempt=1)
+                return self._launches.launch_new(self._moves.move(entry, State.LAUNCHING, attempt=1), is_claim=False)
             case State.LAUNCHING:
                 return self._launches.launch(entry)
             case State.RUNNING:

@@ -17,7 +17,7 @@ from messages.codec import encode_body, parse_object
 from messages.topics import SUBSCRIPTIONS
 from workers.engine import Clock
 from workers.errors import Conflict, PipelineError
-from workers.ledger import Ledger
+from workers.ledger import Entry, Ledger
 from workers.logs import logger
 from workers.pipeline import Catalog
 from workers.publisher import Publisher, publish_dead_letter
@@ -50,15 +50,18 @@ class Disposition:
 
     Args:
         is_told: the ledger tells of this very message already: a redelivery of the one that was accepted.
+        claim: what was written for a message that was accepted.
     """
 
     fate: Fate
     run_id: str = ""
     reason: str = ""
     is_told: bool = False
+    claim: Entry | None = None
 
 
 Reader = Callable[[Message], Envelope]
+Intend = Callable[[StageRecord], StageRecord]
 _NOTE_LIMIT = 1000  # characters; a hostile message must not fill the bucket
 _LOG_LEVELS = {
     Fate.ACCEPTED: logging.INFO,
@@ -106,13 +109,16 @@ class Intake:
         self._worker = worker
         self._read = read
 
-    def accept(self, message: Message) -> Disposition:
+    def accept(self, message: Message, intend: Intend | None = None) -> Disposition:
         """Decide a message's fate and make it durable; the caller acknowledges when this returns.
+
+        Args:
+            intend: adds the intent to launch to a new claim, where the caller launches at once: one write for two.
 
         Raises:
             TransientError: a service did not answer; the caller gives the message back.
         """
-        disposition = self._decide(message)
+        disposition = self._decide(message, intend)
         fate = disposition.fate
         if not disposition.is_told:
             note = {"fate": fate.value, "run_id": disposition.run_id, "reason": disposition.reason[:_NOTE_LIMIT]}
@@ -125,7 +131,7 @@ class Intake:
         ).log(_LOG_LEVELS[fate], fate.value, reason=disposition.reason)
         return disposition
 
-    def _decide(self, message: Message) -> Disposition:
+    def _decide(self, message: Message, intend: Intend | None) -> Disposition:
         try:
             envelope = self._read(message)
             record = self._record(envelope, message)
@@ -134,7 +140,7 @@ class Intake:
         except (DecodeError, PipelineError) as why:
             self._dead_letter(message, str(why))
             return Disposition(Fate.DEAD_LETTERED, reason=str(why))
-        return self._claim(record)
+        return self._claim(record, intend)
 
     def _record(self, envelope: Envelope, message: Message) -> StageRecord:
         event = envelope.event
@@ -161,7 +167,7 @@ class Intake:
             params=params.given(),
         ).moved(State.CLAIMED, now=self._clock(), by=self._worker)
 
-    def _claim(self, record: StageRecord) -> Disposition:
+    def _claim(self, record: StageRecord, intend: Intend | None) -> Disposition:
         run_id, stage = record.run_id, record.stage
         if self._ledger.is_cancelled(run_id):
             if self._ledger.read(run_id, stage) is not None:
@@ -170,10 +176,10 @@ class Intake:
             return Disposition(Fate.FILTERED, run_id, f"run {run_id} was cancelled before its {stage} began")
         self._ledger.mark(run_id, stage)
         try:
-            self._ledger.claim(record)
+            claim = self._ledger.claim(record if intend is None else intend(record))
         except Conflict:
             return self._duplicate(record)
-        return Disposition(Fate.ACCEPTED, run_id, is_told=True)
+        return Disposition(Fate.ACCEPTED, run_id, is_told=True, claim=claim)
 
     def _duplicate(self, record: StageRecord) -> Disposition:
         run_id, stage = record.run_id, record.stage

@@ -4,6 +4,9 @@ An intent is left alone until it has settled; then anybody may take it over by c
 owner, when it wakes, sees by its own clock that its time is up. Between that glance at the clock and the request's arrival
 nothing can be checked by anybody; what is made twice there is resolved afterwards: by the provider module's second look,
 by the loser of the compare-and-set (`_disown`), and, where both died, by `workers.strays`.
+
+The first intent of an attempt is different as long as it is young and its owner has not tried: nobody can have launched
+at it, so there is nothing to look for (`launch_new`).
 """
 
 from dataclasses import dataclass, replace
@@ -68,12 +71,27 @@ class Launches:
             return self._ends.cancelled(entry)
         return self._start_job(entry)
 
-    def _start_job(self, entry: Entry) -> Entry | Next:
+    def launch_new(self, entry: Entry, *, is_claim: bool) -> Entry | Next:
+        """Launch at the first intent of an attempt, which this process has just written and not acted on yet.
+
+        Args:
+            is_claim: it was written with the claim, that is, right after the look for the tombstone.
+        """
+        record, moves = entry.record, self._moves
+        if record.run_id in moves.cancelled or not getattr(moves.phase(record), "is_made_by_launches", False):
+            return self.launch(entry)
+        if not is_claim and moves.ledger.is_cancelled(record.run_id):
+            return self._ends.cancelled(entry)
+        if moves.is_late(record):  # by now it may be somebody else's
+            return self.launch(entry)
+        return self._start_job(entry, is_new=True)
+
+    def _start_job(self, entry: Entry, *, is_new: bool = False) -> Entry | Next:
         record, moves = entry.record, self._moves
         context, phase = moves.context(record), moves.phase(record)
         created = None
         try:
-            job = phase.find(context)
+            job = None if is_new else phase.find(context)
             if job is None and moves.is_late(record):
                 return self._look_again(entry, context)
             if job is None:

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import Any, Protocol
 
 from workers import logs
@@ -20,6 +21,7 @@ from workers.engine import Done, Engine, Later, Next, Watch
 from workers.errors import TransientError
 from workers.held import Held
 from workers.intake import Fate, Intake, Message
+from workers.ledger import Entry
 from workers.record import JobRef
 from workers.schedule import Schedule, Watched
 from workers.settings import Settings
@@ -117,8 +119,11 @@ class Loop:
     def on_message(self, message: Any) -> None:
         """Pub/Sub's callback: claim, acknowledge, hand the run to the loop."""
         received = Message(message.data, dict(message.attributes), message.message_id, message.delivery_attempt)
+        # Where runs wait for a thread an intent would grow old before its deed, and the sweep of an idle worker could not
+        # take the run up at once.
+        is_idle = self._working < self._options.threads
         try:
-            disposition = self._intake.accept(received)
+            disposition = self._intake.accept(received, self._engine.intend if is_idle else None)
         except TransientError as fault:
             self._log.warning("message-given-back", message_id=message.message_id, reason=str(fault))
             message.nack()
@@ -130,7 +135,7 @@ class Loop:
             return
         message.ack()
         if disposition.fate in (Fate.ACCEPTED, Fate.DUPLICATE):
-            self._inbox.put(lambda: self._start(disposition.run_id))
+            self._inbox.put(lambda: self._start(disposition.run_id, disposition.claim))
 
     def run(self) -> None:
         """Work until `stop`."""
@@ -171,10 +176,11 @@ class Loop:
 
     # -- advancing ---------------------------------------------------------------------------------------------------
 
-    def _start(self, run_id: str) -> None:
+    def _start(self, run_id: str, claim: Entry | None = None) -> None:
         if self._schedule.begin(run_id):
             self._working += 1
-            self._pool.submit(self._work, run_id, lambda: self._engine.advance(run_id))
+            step = partial(self._engine.advance, run_id) if claim is None else partial(self._engine.begin, claim)
+            self._pool.submit(self._work, run_id, step)
 
     def _take_up(self, run_ids: list[str]) -> None:
         """Have runs advanced of which nobody is known to take care, as threads fall idle: what comes in goes first."""

@@ -41,6 +41,14 @@ class Moves:
         self._claims: dict[tuple[str, datetime], _ClaimedWith] = {}
         self.phases: tuple[Phase, ...] = (*stage.phases, *getattr(stage, "cleanup", ()))
 
+    def intend(self, record: StageRecord) -> StageRecord:
+        """Return a new claim with the intent of its first launch in it."""
+        now = self.clock()
+        settles_at = now + timedelta(seconds=self.policy.settle_s)
+        return record.moved(
+            State.LAUNCHING, now=now, by=self.worker, phase_name=self.phases[0].name, attempt=1, settles_at=settles_at
+        )
+
     def move(self, entry: Entry, state: State, **changes: Any) -> Entry:
         """Write the next state; raises Conflict where somebody else wrote first."""
         record, now = entry.record, self.clock()

@@ -34,6 +34,7 @@ class DataflowPhase:
     """The Dataflow job that writes the dataset."""
 
     name = "dataflow"
+    is_made_by_launches = True
 
     def __init__(self, dataflow: Dataflow, sources: Sources, settings: Settings) -> None:
         self._dataflow = dataflow

@@ -88,8 +88,9 @@ class Context:
 class Phase(Protocol):
     """One job of a stage. Any method may raise TransientError; find and create also StageError.
 
-    A phase may also have `patience_s`, how long it may take to launch where that is less than the stage's deadline, and
-    `is_optional`: its failure is only said, and a cancellation comes too late for it.
+    A phase may also have `patience_s`, how long it may take to launch where that is less than the stage's deadline;
+    `is_optional`: its failure is only said, and a cancellation comes too late for it; and `is_made_by_launches`: what it
+    finds was launched for this very attempt, so where nobody can have launched yet there is nothing to find.
     """
 
     name: str

@@ -41,6 +41,7 @@ class CustomJobPhase:
     """The custom job that trains the model."""
 
     name = "custom-job"
+    is_made_by_launches = True
 
     def __init__(self, jobs: CustomJobs, sources: Sources, settings: Settings) -> None:
         self._jobs = jobs

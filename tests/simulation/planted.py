@@ -147,7 +147,7 @@ def _no_settling(moves: Any, _record: StageRecord) -> datetime:
     return settled
 
 
-def _create_blindly(launches: Any, entry: Entry) -> Any:
+def _create_blindly(launches: Any, entry: Entry, **_options: Any) -> Any:
     moves = launches._moves
     context, phase = moves.context(entry.record), moves.phase(entry.record)
     return launches._write_down(entry, phase, phase.create(context), is_ours=True)

@@ -17,7 +17,7 @@ def test_a_planted_bug_is_caught(name: str) -> None:
 
 def test_a_failing_history_shrinks_to_what_it_takes() -> None:
     """Of dozens of faults a few are left, and they break the same promise."""
-    plant = PLANTS["create without look-up"]
+    plant = PLANTS["claim without marker"]
     with muted():
         verdict = next(
             v for v in (try_scenario(s, plant.make) for s in plant.scenarios()) if len(v.happened) > 5 and v.wrong

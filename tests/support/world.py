@@ -96,6 +96,7 @@ class MemoryJobs:
     jobs: dict[str, dict[str, Any]] = field(default_factory=dict)
     collected: dict[str, Any] = field(default_factory=lambda: {"dataset_uri": "gs://bucket/dataset"})
     refuse: Exception | None = None
+    is_made_by_launches: bool = True
 
     def find(self, context: Context) -> JobRef | None:
         self.on_effect("before", "find")

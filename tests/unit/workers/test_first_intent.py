@@ -1,0 +1,96 @@
+"""A claim may bring the intent of its first launch: one write for two, and nothing to look for while it is young."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.support.stage_world import SETTLE_S, StageWorld
+from workers.engine import Later, Watch
+from workers.errors import TransientError
+from workers.record import State
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> StageWorld:
+    return StageWorld(tmp_path)
+
+
+def effects(world: StageWorld) -> list[str]:
+    """Return a list that every further effect is noted in."""
+    seen: list[str] = []
+    world.hook(lambda moment, effect: seen.append(effect) if moment == "before" else None)
+    return seen
+
+
+def test_a_claim_with_its_intent_is_launched_without_a_look(world: StageWorld) -> None:
+    """Between the claim and the job there is neither a read nor a write; the timeline tells of both steps."""
+    engine = world.engine()
+    claim = world.intake().accept(world.message(), engine.intend).claim
+    assert claim is not None
+    assert [step.state for step in world.record().history] == [State.CLAIMED, State.LAUNCHING]
+    seen = effects(world)
+    assert isinstance(engine.begin(claim), Watch)
+    assert seen == ["create", "write runs/r1/preprocess.json"]
+
+
+def test_a_claim_without_an_intent_looks_for_the_tombstone_only(world: StageWorld) -> None:
+    """It may have waited for a thread: the run may be cancelled by now, but nobody can have launched."""
+    engine = world.engine()
+    claim = world.intake().accept(world.message()).claim
+    assert claim is not None
+    seen = effects(world)
+    assert isinstance(engine.begin(claim), Watch)
+    record = "write runs/r1/preprocess.json"
+    assert seen == [record, "read runs/r1/cancelled.json", "create", record]
+
+
+def test_an_intent_that_grew_old_is_looked_at_before_anything_is_made(world: StageWorld) -> None:
+    """Its owner slept: by now the intent may be somebody else's, and the job be there."""
+    engine = world.engine("w1")
+    claim = world.intake("w1").accept(world.message(), engine.intend).claim
+    assert claim is not None
+    world.clock.move(SETTLE_S + 1)
+    assert isinstance(world.engine("w2").advance("r1"), Watch)
+    assert isinstance(engine.begin(claim), Watch)
+    assert len(world.jobs[0].jobs) == 1
+
+
+def test_a_lost_answer_is_never_asked_again_without_a_look(world: StageWorld) -> None:
+    """What is known of a first intent counts for one try only."""
+    engine = world.engine()
+    claim = world.intake().accept(world.message(), engine.intend).claim
+    assert claim is not None
+
+    def lose_the_first_answer(moment: str, effect: str) -> None:
+        if (moment, effect) == ("after", "create") and len(world.jobs[0].jobs) == 1:
+            raise TransientError("lost", ambiguous=True)
+
+    world.hook(lose_the_first_answer)
+    with pytest.raises(TransientError):
+        engine.begin(claim)
+    world.hook(lambda moment, effect: None)
+    assert isinstance(engine.advance("r1"), Later)
+    world.clock.move(SETTLE_S)
+    assert isinstance(engine.advance("r1"), Watch)
+    assert len(world.jobs[0].jobs) == 1
+
+
+def test_a_dead_claimers_intent_is_taken_over_once_it_has_settled(world: StageWorld) -> None:
+    """A crash between claim and launch delays the run by the settle time, and loses nothing."""
+    world.intake("w1").accept(world.message(), world.engine("w1").intend)
+    other = world.engine("w2")
+    assert isinstance(other.advance("r1"), Later)
+    world.clock.move(SETTLE_S + 1)
+    assert isinstance(other.advance("r1"), Watch)
+    assert len(world.jobs[0].jobs) == 1
+
+
+def test_a_phase_that_finds_more_than_its_own_is_always_asked(world: StageWorld) -> None:
+    """An endpoint, say, may be there from an earlier run."""
+    world.jobs[0].is_made_by_launches = False
+    engine = world.engine()
+    claim = world.intake().accept(world.message(), engine.intend).claim
+    assert claim is not None
+    seen = effects(world)
+    engine.begin(claim)
+    assert seen[:3] == ["read runs/r1/cancelled.json", "find", "create"]
