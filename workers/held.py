@@ -4,9 +4,11 @@ One process may hold ten thousand of them, and a record read into objects takes 
 is kept, and read again when something has happened; until then what is needed is beside it.
 """
 
+import sys
 from dataclasses import dataclass
 from datetime import datetime
 
+from workers.durations import Kind
 from workers.ledger import Entry
 from workers.record import JobRef, StageRecord
 from workers.steps import Watch
@@ -23,6 +25,7 @@ class Held:
     """
 
     run_id: str
+    pipeline: str
     phase: int
     job: JobRef
     since: datetime
@@ -34,7 +37,21 @@ class Held:
     def of(cls, watch: Watch, deadline_s: float) -> "Held":
         """Return what there is to hold of a watched job."""
         entry, record = watch.entry, watch.entry.record
-        return cls(record.run_id, record.phase, watch.job, record.since, deadline_s, record.to_json(), entry.generation)
+        return cls(
+            record.run_id,
+            sys.intern(record.pipeline),  # ten thousand runs are of a few pipelines
+            record.phase,
+            watch.job,
+            record.since,
+            deadline_s,
+            record.to_json(),
+            entry.generation,
+        )
+
+    @property
+    def kind(self) -> Kind:
+        """What other jobs should take about as long."""
+        return self.pipeline, self.phase
 
     @property
     def entry(self) -> Entry:

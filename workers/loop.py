@@ -17,6 +17,7 @@ from functools import partial
 from typing import Any, Protocol
 
 from workers import logs
+from workers.durations import Durations
 from workers.engine import Done, Engine, Later, Next, Watch
 from workers.errors import TransientError
 from workers.held import Held
@@ -102,6 +103,7 @@ class Loop:
         self._inbox = host.inbox()
         self._pool = host.pool(options.threads, f"{stage.name}-advance")
         self._poller = host.pool(1, f"{stage.name}-poll")
+        self._durations = Durations()
         self._polling = False
         self._polls_from = 0.0
         self._working = 0  # runs that are on a thread or wait for one
@@ -228,7 +230,8 @@ class Loop:
             case Later(wait_s):
                 self._schedule.wait(run_id, now + wait_s)
             case Held():
-                self._schedule.watch(run_id, after, now, before, age_s=after.age_s(self._engine.now()))
+                age_s, usual_s = after.age_s(self._engine.now()), self._durations.usual_s(after.kind)
+                self._schedule.watch(run_id, after, now, before, age_s=age_s, usual_s=usual_s)
             case Done() | Watch():
                 pass  # the run has left this stage
 
@@ -273,7 +276,10 @@ class Loop:
             status = news.get(run_id)
             if status is None:
                 self._schedule.watch(run_id, watched.held, now, watched)
-            elif self._schedule.begin(run_id):
+                continue
+            if status.took_s is not None:
+                self._durations.learn(watched.held.kind, status.took_s)
+            if self._schedule.begin(run_id):
                 self._working += 1
                 self._pool.submit(self._note, run_id, watched, status, asked_at)
 

@@ -1,8 +1,9 @@
 """When each run is looked at next: those that wait for a time, and those that wait for a job.
 
 A job's interval grows from `poll_first_s` to `poll_max_s`, so the same setting suits a laptop job of a second and a
-training of a day. Looks that can wait for a second or longer wait for each other: one list tells of all jobs, so ten
-thousand that are looked at together cost as many calls as there are pages, and one by one as many as there are jobs.
+training of a day; where jobs of its kind have ended sooner than that, the first look comes when this one may have. Looks
+that can wait for a second or longer wait for each other: one list tells of all jobs, so ten thousand that are looked at
+together cost as many calls as there are pages, and one by one as many as there are jobs.
 What the loop asks at every turn costs the same with ten runs and with ten thousand. Not thread-safe: the loop owns it.
 """
 
@@ -17,6 +18,9 @@ _GROWTH = 1.5
 _TOGETHER_S = 1.0  # intervals from here on end at common times
 _AGES = 16  # a job found running after so many intervals of its age is looked at as one whose interval has grown
 _EARLY = 8  # ... but sooner at first: it may have ended while nobody looked
+_USUAL = 0.9  # of the usual time; a look that comes too early costs a call, one that comes late costs the run its wait
+_STEPS = 8  # a job that takes a little longer than usual is looked at again after so small a part of that time
+_SOONEST_S = 0.002  # about what a look takes
 
 
 @dataclass(slots=True)
@@ -94,17 +98,31 @@ class Schedule:
         """Have the run advanced at `due`."""
         self._waits.set(run_id, due)
 
-    def watch(self, run_id: str, held: Held, now: float, before: Watched | None = None, *, age_s: float = 0.0) -> None:
+    def watch(
+        self,
+        run_id: str,
+        held: Held,
+        now: float,
+        before: Watched | None = None,
+        *,
+        age_s: float = 0.0,
+        usual_s: float | None = None,
+    ) -> None:
         """Have the run's job looked at, a new one first after `poll_first_s`; if `before` held the same job, less often.
 
         Args:
             age_s: for how long the job has run already, where nobody has looked at it here.
+            usual_s: how soon jobs of this kind end.
         """
+        wait_s = None
         if before is not None and before.held.job.id == held.job.id:
             interval_s = min(before.interval_s * _GROWTH, self.poll_max_s)
         else:
             interval_s = max(min(age_s / _AGES, self.poll_max_s / _EARLY), self.poll_first_s)
-        due = self._together(now + interval_s, interval_s)
+            if usual_s is not None and max(age_s, usual_s) < self.poll_first_s:
+                wait_s = max(usual_s * _USUAL - age_s, _SOONEST_S)
+                interval_s = min(max(usual_s / _STEPS, _SOONEST_S), interval_s)
+        due = self._together(now + interval_s, interval_s) if wait_s is None else now + wait_s
         self._watched[run_id] = Watched(held, interval_s, due)
         self._looks.set(run_id, due)
 

@@ -34,12 +34,14 @@ class JobStatus:
         provider_state: the provider's own word.
         message: its explanation of a failure.
         retry: whether another attempt could end otherwise (`workers.failures`).
+        took_s: how long the provider says that it took from its creation to its end, where it says so.
     """
 
     state: JobState
     provider_state: str = ""
     message: str = ""
     retry: bool = True
+    took_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from workers.schedule import Schedule
 
 def held(job_id: str = "j1") -> Held:
     job = JobRef(id=job_id, name="n", kind="k")
-    return Held("r", 0, job, datetime(2026, 1, 1, tzinfo=UTC), 3600.0, b"", generation=1)
+    return Held("r", "p", 0, job, datetime(2026, 1, 1, tzinfo=UTC), 3600.0, b"", generation=1)
 
 
 def test_intervals_grow_to_the_limit_and_begin_anew_with_a_new_job() -> None:

@@ -1,0 +1,77 @@
+"""The first look at a job comes when it may have ended, where its like have ended soon."""
+
+from datetime import UTC, datetime
+
+import pytest
+
+from workers.durations import Durations, between_s
+from workers.held import Held
+from workers.record import JobRef
+from workers.schedule import Schedule
+
+KIND = ("p", 0)
+
+
+def looks(usual_s: float | None, age_s: float = 0.0, count: int = 3) -> list[float]:
+    """Return when a job that goes on is looked at, in seconds from now, to the millisecond."""
+    held = Held("r", *KIND, JobRef(id="j1", name="n", kind="k"), datetime(2026, 1, 1, tzinfo=UTC), 60.0, b"", 1)
+    schedule, now, times, before = Schedule(0.1, 30.0), 0.0, [], None
+    for _ in range(count):
+        schedule.watch("r", held, now, before, age_s=age_s, usual_s=usual_s)
+        due = schedule.next_due()
+        assert due is not None
+        before, now = schedule.due_jobs(due)["r"], due
+        times.append(round(now, 3))
+    return times
+
+
+def test_the_first_look_comes_shortly_before_the_usual_end() -> None:
+    """And the next ones soon after, further and further apart."""
+    assert looks(0.020) == [0.018, 0.022, 0.027]
+    assert looks(0.020, age_s=0.005)[0] == 0.013
+
+
+def test_what_was_learned_never_delays_a_look() -> None:
+    """Jobs of a day are looked at as if nothing had been learned: this one may have failed at once."""
+    assert looks(86_400.0) == looks(None)
+    assert looks(0.1) == looks(None)
+
+
+def test_a_job_older_than_the_first_interval_goes_by_its_age() -> None:
+    """A worker that comes up finds thousands; those are not the short jobs that its kind is known for."""
+    assert looks(0.020, age_s=3600.0) == looks(None, age_s=3600.0)
+
+
+def test_one_quick_job_makes_a_crowd_forgotten() -> None:
+    """While two hundred waited for two machines each took seconds; the next one alone does not."""
+    durations = Durations()
+    assert durations.usual_s(KIND) is None
+    for took_s in (4.0, 5.0, 6.0, 0.02):
+        durations.learn(KIND, took_s)
+    assert durations.usual_s(KIND) == 0.02
+    assert durations.usual_s(("another", 0)) is None
+
+
+def test_only_the_last_few_count() -> None:
+    """A pipeline whose jobs have grown is not asked after too early for ever."""
+    durations = Durations()
+    for took_s in (0.01, 2.0, 2.0, 3.0, 2.0, 2.5):
+        durations.learn(KIND, took_s)
+    assert durations.usual_s(KIND) == 2.0
+    durations.learn(KIND, -1.0)
+    assert durations.usual_s(KIND) == 2.0
+
+
+@pytest.mark.parametrize(
+    ("begin", "end", "seconds"),
+    [
+        ("2026-01-01T00:00:00Z", "2026-01-01T00:00:00.250000Z", 0.25),
+        ("2026-01-01T00:00:00.123456789Z", "2026-01-01T00:00:01.123456789Z", 1.0),
+        ("", "2026-01-01T00:00:00Z", None),
+        ("2026-01-01T00:00:00", "2026-01-01T00:00:00Z", None),
+        ("yesterday", "today", None),
+    ],
+)
+def test_times_are_googles(begin: str, end: str, seconds: float | None) -> None:
+    """Any number of decimals is read; a missing or odd time teaches nothing."""
+    assert between_s(begin, end) == seconds
