@@ -23,6 +23,8 @@ BUCKET = f"{PROJECT}-pipeline"
 DATA_BUCKET = f"{PROJECT}-data"
 WORKERS = ("preprocess", "train", "deploy")
 LOCAL_CLOUD = "localcloud"
+PARTS = ("metadata", "pubsub", "storage", "jobs")  # in the order in which each needs those before it
+CLOUD = (LOCAL_CLOUD, *PARTS)
 PIPELINE = """name = "quick"
 [trigger]
 prefix = "incoming/quick/"
@@ -82,7 +84,7 @@ class House:
         endpoints = self.folder / "cloud" / "endpoints.json"
         before = endpoints.stat().st_mtime_ns if endpoints.exists() else 0
         arguments = ["localcloud", "--data-dir", str(endpoints.parent), "--images", str(self.folder / "images.toml")]
-        self._spawn(LOCAL_CLOUD, [*arguments, "--parts", "metadata,pubsub,storage,jobs"])  # no quick job reads BigQuery
+        self.spawn(LOCAL_CLOUD, [*arguments, "--parts", "metadata,pubsub,storage,jobs"])  # no quick job reads BigQuery
         wait_until(
             lambda: self._alive(LOCAL_CLOUD) and endpoints.exists() and endpoints.stat().st_mtime_ns != before,
             30,
@@ -90,9 +92,9 @@ class House:
         )
         self.environment = json.loads(endpoints.read_text())
 
-    def start_worker(self, stage: str) -> None:
+    def start_worker(self, stage: str, name: str = "") -> None:
         """Start a worker, under a guard that refuses it every socket which is not loopback."""
-        self._spawn(stage, ["tests.support.guarded", f"workers.{stage}"])
+        self.spawn(name or stage, ["tests.support.guarded", f"workers.{stage}"])
 
     def start(self) -> None:
         """Start everything, with topics, subscriptions and buckets made."""
@@ -143,17 +145,18 @@ class House:
         return process.wait(timeout_s)
 
     def close(self) -> None:
-        """End everything: politely, so that the local cloud ends its jobs too."""
-        for name in [*WORKERS, LOCAL_CLOUD]:
-            process = self.processes.pop(name, None)
-            if process is None:
-                continue
-            process.terminate()
-            try:
-                process.wait(15)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait(5)
+        """End everything: politely, so that the local cloud ends its jobs too, and the workers before it."""
+        workers = [name for name in self.processes if name not in CLOUD]
+        for names in (workers, [name for name in self.processes if name in CLOUD]):
+            ending = [self.processes.pop(name) for name in names]
+            for process in ending:
+                process.terminate()
+            for process in ending:
+                try:
+                    process.wait(15)
+                except subprocess.TimeoutExpired:
+                    process.kill()
+                    process.wait(5)
 
     def log(self, name: str) -> str:
         path = self.folder / f"{name}.log"
@@ -205,7 +208,8 @@ class House:
         assert process.poll() is None, f"{name} ended with {process.returncode}:\n{self.log(name)}"
         return True
 
-    def _spawn(self, name: str, arguments: list[str]) -> None:
+    def spawn(self, name: str, arguments: list[str]) -> None:
+        """Start `python -m …` under a name of this house; its output is added to the log of that name."""
         with (self.folder / f"{name}.log").open("ab") as log:
             self.processes[name] = subprocess.Popen(
                 [sys.executable, "-m", *arguments],
