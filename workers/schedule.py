@@ -127,10 +127,10 @@ class Schedule:
         self._looks.set(run_id, due)
 
     def _together(self, due: float, interval_s: float) -> float:
-        """Return a common time in the second half of the interval that ends at `due`; of long ones few are common."""
+        """Return a common time in the later part of the interval that ends at `due`: for equal intervals the same."""
         if interval_s < _TOGETHER_S:
             return due
-        step_s = 2.0 ** math.floor(math.log2(interval_s / 2))
+        step_s = 2.0 ** math.floor(math.log2(interval_s))
         return math.floor(due / step_s) * step_s
 
     def due_runs(self, now: float) -> list[str]:

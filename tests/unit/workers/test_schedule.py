@@ -24,7 +24,7 @@ def test_intervals_grow_to_the_limit_and_begin_anew_with_a_new_job() -> None:
         before = schedule.due_jobs(now)["r"]
     assert waits[0] == 0.1
     assert waits[:6] == sorted(waits[:6])
-    assert all(15.0 < wait_s <= 30.0 for wait_s in waits[16:])
+    assert all(14.0 < wait_s <= 30.0 for wait_s in waits[16:])
     schedule.watch("r", held("j2"), now, before)
     assert schedule.next_due() == now + 0.1
 
@@ -86,7 +86,7 @@ def test_while_jobs_are_asked_for_no_other_job_is_due() -> None:
 
 
 def test_what_can_wait_is_looked_at_together() -> None:
-    """A list tells of all jobs: ten thousand that come one by one are asked for four times in an interval."""
+    """A list tells of all jobs: ten thousand that come one by one are asked for twice in an interval."""
     schedule, now, looks = Schedule(0.1, 30), 0.0, []
     for number in range(10_000):
         schedule.watch(f"r{number}", held(f"j{number}"), number * 0.003, age_s=3600.0)
@@ -97,9 +97,9 @@ def test_what_can_wait_is_looked_at_together() -> None:
         for run_id, watched in due.items():
             schedule.watch(run_id, watched.held, now, watched)
     settled = [count for time, count in looks if time > 300.0]
-    assert len(settled) <= 1 + 300 / 30 * 4
+    assert len(settled) <= 1 + 300 / 30 * 2
     assert sum(settled) >= 10_000 * 300 / 30
-    assert len(looks) < 120
+    assert len(looks) < 80
 
 
 def test_a_job_that_has_run_for_long_is_not_looked_at_like_a_new_one() -> None:
