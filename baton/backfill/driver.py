@@ -5,7 +5,7 @@ any more is read. A driver may die at any moment; whoever resumes finds in the l
 """
 
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -48,6 +48,7 @@ class Standing:
     """Where a backfill stands.
 
     Args:
+        items: run id of the plan -> its source, in the plan's order.
         ended: run id of the plan -> how it ended.
         in_flight: run id of the plan -> the run that is in flight for it (itself, or its retry).
         waiting: those that have not been started.
@@ -59,10 +60,14 @@ class Standing:
     plan: Plan
     ended: dict[str, str] = field(default_factory=dict)
     in_flight: dict[str, str] = field(default_factory=dict)
-    waiting: list[str] = field(default_factory=list)
+    waiting: deque[str] = field(default_factory=deque)
     reasons: dict[str, str] = field(default_factory=dict)
     again: dict[str, str] = field(default_factory=dict)
     seen_ending: list[str] = field(default_factory=list)
+    items: Mapping[str, str] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.items = self.plan.items()  # once: a digest for each of up to 100,000 sources
 
     @property
     def counts(self) -> dict[str, int]:
@@ -73,7 +78,12 @@ class Standing:
     @property
     def failed(self) -> list[str]:
         """The runs that ended without a served model, in the plan's order."""
-        return [run_id for run_id in self.plan.items() if self.ended.get(run_id, SUCCEEDED) != SUCCEEDED]
+        return [run_id for run_id in self.items if self.ended.get(run_id, SUCCEEDED) != SUCCEEDED]
+
+    @property
+    def failures(self) -> int:
+        """How many ended without a served model."""
+        return sum(how != SUCCEEDED for how in self.ended.values())
 
     @property
     def is_over(self) -> bool:
@@ -81,7 +91,7 @@ class Standing:
 
     def to_json(self) -> dict[str, Any]:
         """Return the summary as `--json` prints it."""
-        items, counts = self.plan.items(), self.counts
+        items, counts = self.items, self.counts
         failed = [
             {
                 "run_id": self.again.get(run_id, run_id),
@@ -133,6 +143,8 @@ class Driver:
         self._started: dict[str, float] = {}
         self._saved = 0.0
         self._next_letters = 0.0
+        self._retried: frozenset[str] = frozenset()  # those waiting whose first run has failed
+        self._found: set[str] = set()  # those that were in flight already when we came
 
     def run(self, *, retry_failed: bool = False, take_over: bool = False) -> Standing:
         """Start and watch runs until all have ended; Ctrl-C leaves what is in flight alone and writes down how far it is.
@@ -167,22 +179,23 @@ class Driver:
 
     def _begin(self, progress: Progress, retry_failed: bool) -> None:
         """Find out what the ledger knows: what has ended, what is in flight, what was never started."""
-        standing, items = self._standing, self._standing.plan.items()
+        standing, items = self._standing, self._standing.items
         standing.again = dict(progress.again)
         standing.ended = {run_id: how for run_id, how in progress.ended.items() if run_id in items}
         if retry_failed:
             for run_id in standing.failed:
                 del standing.ended[run_id]
                 standing.waiting.append(run_id)
-        begun = self._begun()
+        begun, again = self._begun(), frozenset(standing.waiting)
         for run_id in items:
-            if run_id in standing.ended or run_id in standing.waiting:
+            if run_id in standing.ended or run_id in again:
                 continue
             if run_id in begun:
                 standing.in_flight[run_id] = standing.again.get(run_id, run_id)
             else:
                 standing.waiting.append(run_id)
-        self._retried = frozenset(standing.waiting) & begun if retry_failed else frozenset()
+        self._retried = again & begun
+        self._found = set(standing.in_flight)
         for run_id in standing.failed[:_EXPLAINED]:
             failure = self._runs.look(standing.again.get(run_id, run_id)).failure
             if failure:
@@ -200,9 +213,18 @@ class Driver:
         with ThreadPoolExecutor(_READERS) as pool:
             looked = dict(zip(idle, pool.map(self._runs.look, idle.values()), strict=True))
         for run_id, run in looked.items():
-            if run.state.is_final:
+            if run_id in self._found and (newer := self._unknown_retry(run_id, run)):
+                standing.again[run_id] = standing.in_flight[run_id] = newer
+            elif run.state.is_final:
                 self._end(run_id, run.state.value, _why(run.failure) if run.failure else "")
         self._look_for_letters(run_id for run_id, run in looked.items() if run.state is RunState.WAITING)
+
+    def _unknown_retry(self, run_id: str, run: Run) -> str | None:
+        """Return the retry of a run found in flight that has failed: its driver may have died before it noted it."""
+        self._found.discard(run_id)
+        if run.state not in (RunState.FAILED, RunState.CANCELLED) or run_id in self._standing.again:
+            return None
+        return next((retry.id for retry in reversed(self._runs.retries(run_id))), None)
 
     def _busy(self) -> frozenset[str]:
         """Return the runs of this backfill that a stage has in work: those with a marker."""
@@ -226,18 +248,22 @@ class Driver:
 
     def _start(self) -> None:
         """Start runs while there is room."""
-        standing, items = self._standing, self._standing.plan.items()
+        standing = self._standing
+        plan, retried = standing.plan, False
         while standing.waiting and len(standing.in_flight) < self._concurrency:
             run_id = standing.waiting[0]
             if run_id in self._retried:
-                standing.again[run_id] = self._try_again(run_id)
-                self._save()
+                standing.again[run_id], retried = self._try_again(run_id), True
             else:
-                plan = standing.plan
-                self._runs.publish_data_ready(items[run_id], plan.pipeline, params=plan.params, run_id=run_id)
-            standing.waiting.pop(0)
+                source = standing.items[run_id]
+                self._runs.publish_data_ready(source, plan.pipeline, params=plan.params, run_id=run_id)
+            standing.waiting.popleft()
             standing.in_flight[run_id] = standing.again.get(run_id, run_id)
             self._started[run_id] = time.monotonic()
+            if time.monotonic() - self._saved >= _SAVE_S:
+                self._save()  # also to stay the driver: the first starts of many take longer than a beat may be late
+        if retried:
+            self._save()  # which run tries again is known from here alone
 
     def _try_again(self, run_id: str) -> str:
         """Return the run that tries again: one that is there already counts, another driver may have died over it."""

@@ -134,7 +134,7 @@ class _View:
 
     def show(self, standing: "Standing") -> None:
         """Show where it stands."""
-        failed = len(standing.failed)
+        failed = standing.failures
         words = f"{len(standing.in_flight)} in flight" + (f", [red]{failed} failed[/]" if failed else "")
         self.progress.update(self._bar, completed=len(standing.ended), words=words)
         for run_id in standing.seen_ending[self._told :]:

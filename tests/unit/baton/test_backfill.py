@@ -293,3 +293,47 @@ def test_progress_outlives_its_driver(desk: Desk) -> None:
     desk.runs.states.clear()
     assert desk.drive(of, desk.end_all).counts == {"succeeded": 2}
     assert progress.beat - NOW < timedelta(days=365_000)
+
+
+def test_a_retry_that_nobody_noted_is_followed_without_being_asked_for(desk: Desk) -> None:
+    """Its driver had begun it, and died: whoever resumes watches it, rather than the run that has failed."""
+    of = plan("gs://b/bad", "gs://b/good", "gs://b/late")
+    bad = run_id("b", "gs://b/bad")
+
+    def die(standing: Standing) -> None:
+        raise Stopped
+
+    with pytest.raises(Stopped):
+        desk.drive(of, die, concurrency=1)
+    desk.runs.end(bad, RunState.FAILED)
+    desk.runs.retry(bad)
+    standing = desk.drive(of, desk.end_all, concurrency=1)
+    assert standing.counts == {"succeeded": 3}
+    assert standing.again == {bad: f"{bad}-r2"}
+    assert desk.runs.most == 1, "it counts as in flight"
+
+
+def test_fifty_thousand_sources_cost_a_look_what_ten_do(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Their runs are named once, and no look goes through those that wait."""
+    named = 0
+
+    def counted(backfill: str, source: str) -> str:
+        nonlocal named
+        named += 1
+        return run_id(backfill, source)
+
+    monkeypatch.setattr("baton.backfill.plan.run_id", counted)
+    looks = 0
+
+    def look(standing: Standing) -> None:
+        nonlocal looks
+        looks += 1
+        if looks == 20:
+            raise Stopped
+        assert standing.failures == 0
+        desk.end_all(standing)
+
+    with pytest.raises(Stopped):
+        desk.drive(plan(*(f"gs://b/{n}" for n in range(50_000))), look, concurrency=10)
+    assert named == 50_000
+    assert len(desk.runs.published) == 200
