@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from localcloud.pubsub.ack_ids import AckIds
-from localcloud.pubsub.backlog import Backlog
+from localcloud.pubsub.backlog import WINDOW, Backlog
 from localcloud.pubsub.clock import Clock
 from localcloud.pubsub.consumer import Consumer
 from localcloud.pubsub.delays import DelayLine
@@ -76,6 +76,27 @@ class DeliveryState:
     def is_leasing(self) -> bool:
         """Whether any message is out with a reader."""
         return any(lease.state == LeaseState.LEASED for lease in self.leases.by_seq.values())
+
+    @property
+    def outstanding(self) -> int:
+        """How many messages are out with readers, gone ones included, and not given back."""
+        return sum(lease.state == LeaseState.LEASED for lease in self.leases.by_seq.values())
+
+    def oldest_us(self) -> int:
+        """When the oldest unacked message was published, in microseconds; 0 if there is none."""
+        if self.backlog.oldest is not None:
+            return self.log.first_after(self.backlog.oldest - 1)
+        entries, _ = self.log.scan(self.backlog.cursor, 1, self.no, with_bodies=False)
+        return entries[0].published_us if entries else 0
+
+    def look_ahead(self) -> bool:
+        """Ask the filter about more of what waits on disk, while there is room; False if there is nothing to ask about.
+
+        Without a filter all that waits counts, and nothing need be read for it.
+        """
+        if self._matches is None or self._pauses or self.backlog.loaded >= WINDOW:
+            return False
+        return self.backlog.refill(with_bodies=True)
 
     def is_leased(self, seq: int) -> bool:
         """Whether the message is out with a reader."""

@@ -3,23 +3,26 @@
 Served over gRPC on the broker's own port as `localcloud.pubsub.Inspection`, each method from and to a
 google.protobuf.Struct, so that a command line needs no further address:
 
-    Stats {prefix = ""}                                   -> {topics: [...], subscriptions: [...], is_cut}
-    Peek {subscription, max_messages = 10, after = ""}    -> {messages: [...]}; `after` is a message id
+    Stats {prefix = "", after = ""}                       -> {topics: [...], subscriptions: [...], next_after}
+    Peek {subscription, max_messages = 10, after = ""}    -> {messages: [...], next_after}
 
-The answers stay under the 4 MiB that a stock channel takes: `is_cut` says that there is more than shown; narrow the prefix
-of the names then. Data above 256 KiB is shown in part (`is_cut` of its message).
+The answers stay under the 4 MiB that a stock channel takes, and no call holds the broker up: where `next_after` is not
+empty there is more, to be asked for with it as `after`. Data above 256 KiB is shown in part (`is_cut` of its message).
 
-To tail, subscribe; to purge, seek to a time in the future: both are the standard interface.
+To tail, subscribe; to purge, seek to now: both are the standard interface.
 """
 
+import asyncio
 import base64
+import heapq
+import itertools
 from typing import Any
 
 from google.protobuf import json_format, struct_pb2
 
 from localcloud.pubsub import names, wire
 from localcloud.pubsub.broker import Broker
-from localcloud.pubsub.errors import InvalidArgument
+from localcloud.pubsub.errors import FailedPrecondition, InvalidArgument
 from localcloud.pubsub.rpc import Methods
 from localcloud.pubsub.subscription import Subscription
 from localcloud.pubsub.topic import Topic
@@ -29,6 +32,9 @@ _MAX_PEEK = 1000
 _PEEK_BYTES = 2 << 20
 _MAX_SHOWN = 3000
 _MAX_SHOWN_BYTES = 256 << 10
+_PEEK_SCANS = 20  # reads of the log for one call: a filter may leave nothing of many
+_PEEK_AT_ONCE = 1000
+_LOOK_STEPS = 20  # reads of the log for one look at a filtered backlog
 
 
 class Inspector:
@@ -45,9 +51,8 @@ class Inspector:
         return methods
 
     async def _stats_rpc(self, request: Any, context: Any) -> Any:
-        prefix = str(json_format.MessageToDict(request).get("prefix", ""))
-        stats: dict[str, Any] = await self.stats(prefix, _MAX_SHOWN)
-        return _struct(stats | {"is_cut": any(len(items) >= _MAX_SHOWN for items in stats.values())})
+        wanted = json_format.MessageToDict(request)
+        return _struct(await self.page(str(wanted.get("prefix", "")), str(wanted.get("after", ""))))
 
     async def _peek_rpc(self, request: Any, context: Any) -> Any:
         wanted = json_format.MessageToDict(request)
@@ -58,23 +63,33 @@ class Inspector:
             raise InvalidArgument(
                 f"Peek max_messages={count!r}, after={after[:50]!r}; ask for 1 to {_MAX_PEEK} after a message id."
             )
-        return _struct({"messages": self.peek(self._broker.registry.subscription(name), int(count), int(after))})
+        subscription = self._broker.registry.subscription(name)
+        if subscription.config.detached:
+            raise FailedPrecondition(f"{name} is detached from its topic; it has no messages to peek at.")
+        messages, reached = await self.peek(subscription, int(count), int(after))
+        return _struct({"messages": messages, "next_after": str(reached or "")})
 
-    async def stats(self, prefix: str = "", limit: int | None = None) -> dict[str, list[dict[str, Any]]]:
-        """Counts of topics and subscriptions, as of now, in order of their names.
-
-        Args:
-            prefix: of the names wanted, such as `projects/p/`.
-            limit: how many of each at most.
-        """
+    async def stats(self) -> dict[str, list[dict[str, Any]]]:
+        """Counts of all topics and subscriptions, as of now, in order of their names."""
         registry = self._broker.registry
-        topics = [name for name in registry.topic_names if name.startswith(prefix)][:limit]
-        names_ = [name for name in registry.subscription_names if name.startswith(prefix)][:limit]
-        found = [registry.subscriptions[name] for name in names_]
-        return {
-            "topics": [self._topic(registry.topics[name]) for name in topics],
-            "subscriptions": [await self._subscription(item) for item in found],
-        }
+        return await self._stats_of([*registry.topic_names, *registry.subscription_names])
+
+    async def page(self, prefix: str, after: str, limit: int = _MAX_SHOWN) -> dict[str, Any]:
+        """Counts of what has names with this prefix, beginning after a name; `next_after` is empty at the end."""
+        registry = self._broker.registry
+        pages = [
+            registry.names_after(all_names, prefix, after, limit)
+            for all_names in (registry.topic_names, registry.subscription_names)
+        ]
+        shown = list(itertools.islice(heapq.merge(*(found for found, _ in pages)), limit))
+        has_more = any(more for _, more in pages) or sum(len(found) for found, _ in pages) > len(shown)
+        return {**await self._stats_of(shown), "next_after": shown[-1] if has_more else ""}
+
+    async def _stats_of(self, wanted: list[str]) -> dict[str, list[dict[str, Any]]]:
+        registry = self._broker.registry
+        topics = [self._topic(registry.topics[name]) for name in wanted if name in registry.topics]
+        found = [registry.subscriptions[name] for name in wanted if name in registry.subscriptions]
+        return {"topics": topics, "subscriptions": [await self._subscription(item) for item in found]}
 
     def _topic(self, topic: Topic) -> dict[str, Any]:
         return {
@@ -85,35 +100,50 @@ class Inspector:
         }
 
     async def _subscription(self, subscription: Subscription) -> dict[str, Any]:
-        now_us = self._broker.now_us()
-        oldest_us = subscription.log.first_after(subscription.backlog.cursor)
-        unread = 0
-        if subscription.backlog.is_behind and subscription.backlog.loaded_until < subscription.log.last_position:
-            unread = await subscription.log.count_after(subscription.backlog.loaded_until, subscription.no)
+        for _ in range(_LOOK_STEPS):
+            if not subscription.look_ahead():
+                break
+            await asyncio.sleep(0)
+        # A detached one still knows the log of its old topic, whose messages are not its own.
+        unread = 0 if subscription.config.detached else await self._unread(subscription)
+        oldest_us = 0 if subscription.config.detached else subscription.oldest_us()
         return {
             "name": subscription.name,
             "topic": subscription.config.topic,
             "backlog_messages": subscription.backlog.loaded + unread,
-            "outstanding_messages": sum(consumer.messages for consumer in subscription.consumers),
-            "oldest_unacked_age_s": max(0.0, (now_us - oldest_us) / 1e6) if oldest_us else 0.0,
+            "backlog_is_exact": not (unread and subscription.settings.filter),
+            "outstanding_messages": subscription.outstanding,
+            "oldest_unacked_age_s": max(0.0, (self._broker.now_us() - oldest_us) / 1e6) if oldest_us else 0.0,
             "readers": len(subscription.consumers),
             **{f"{name}_messages": count for name, count in subscription.counts.items()},
         }
 
-    def peek(self, subscription: Subscription, count: int, after: int) -> list[dict[str, Any]]:
-        """Unacked messages in publish order, delivered or not, left as they are."""
+    async def _unread(self, subscription: Subscription) -> int:
+        """How many unacked messages are on disk alone."""
+        backlog = subscription.backlog
+        if not backlog.is_behind or backlog.loaded_until >= subscription.log.last_position:
+            return 0
+        return await subscription.log.count_after(backlog.loaded_until, subscription.no)
+
+    async def peek(self, subscription: Subscription, count: int, after: int) -> tuple[list[dict[str, Any]], int]:
+        """Unacked messages in publish order, delivered or not, left as they are; and where to go on, 0 at the end."""
         found: list[dict[str, Any]] = []
         position, size = max(after, subscription.backlog.cursor), 0
-        while len(found) < count and size < _PEEK_BYTES:
-            entries, is_end = subscription.log.scan(position, count, subscription.no, with_bodies=True)
+        for _ in range(_PEEK_SCANS):
+            entries, is_end = subscription.log.scan(
+                position, min(_PEEK_AT_ONCE, 2 * count), subscription.no, with_bodies=True
+            )
             for entry in entries:
                 position = entry.seq
-                if len(found) < count and subscription.owes(entry):
+                if subscription.owes(entry):
                     found.append(_shown(subscription, entry.seq, wire.PubsubMessage.FromString(entry.body)))
                     size += min(len(entry.body), _MAX_SHOWN_BYTES)
+                if len(found) == count or size >= _PEEK_BYTES:
+                    return found, position
             if is_end:
-                break
-        return found
+                return found, 0
+            await asyncio.sleep(0)
+        return found, position
 
 
 def _shown(subscription: Subscription, seq: int, message: Any) -> dict[str, Any]:

@@ -1,8 +1,10 @@
 """Answers stay under the 4 MiB that a stock client takes, whatever is asked for."""
 
+from typing import Any
+
 from localcloud.pubsub import wire
 from localcloud.pubsub.inspection import Inspector
-from tests.unit.pubsub.lab import SUBSCRIPTION, Lab
+from tests.unit.pubsub.lab import Lab
 
 LIMIT_BYTES = 4 << 20
 
@@ -32,22 +34,46 @@ def test_peek_shows_large_data_in_part(lab: Lab) -> None:
     lab.subscribe()
     lab.publish("x" * 5_000_000)
     lab.publish("small")
-    large, small = Inspector(lab.broker).peek(lab.subscription(), 10, 0)
+    (large, small), _ = lab.run(Inspector(lab.broker).peek(lab.subscription(), 10, 0))
     assert large["is_cut"]
     assert len(large["data_base64"]) < 400_000
     assert not small["is_cut"]
 
 
-def test_stats_by_prefix(lab: Lab) -> None:
-    """Statistics can be asked for a part of the names, and are cut at a count."""
+def test_stats_by_prefix_and_page(lab: Lab) -> None:
+    """Statistics can be asked for a part of the names, page by page, and together the pages are all."""
     lab.subscribe()
-    for index in range(5):
-        lab.create_topic(f"projects/q/topics/topic-{index}")
-    inspector = Inspector(lab.broker)
-    assert [item["name"] for item in lab.run(inspector.stats("projects/q/", 3))["topics"]] == [
-        f"projects/q/topics/topic-{index}" for index in range(3)
-    ]
-    assert [item["name"] for item in lab.run(inspector.stats("projects/p/"))["subscriptions"]] == [SUBSCRIPTION]
+    names = [f"projects/q/topics/topic-{index}" for index in range(5)]
+    for name in names:
+        lab.create_topic(name)
+    lab.call(lab.subscriber.create_subscription, "Subscription", name="projects/q/subscriptions/one", topic=names[0])
+    inspector, after, seen = Inspector(lab.broker), "", []
+    while True:
+        page = lab.run(inspector.page("projects/q/", after, 2))
+        shown = [item["name"] for kind in ("topics", "subscriptions") for item in page[kind]]
+        assert 1 <= len(shown) <= 2
+        seen += shown
+        after = page["next_after"]
+        if not after:
+            break
+    assert sorted(seen) == ["projects/q/subscriptions/one", *names]
+
+
+def test_peek_through_what_a_filter_leaves_out_is_done_in_pieces(lab: Lab) -> None:
+    """One call reads a bounded part of the log and says where to go on, so that others have their turn."""
+    lab.subscribe(filter="attributes:wanted")
+    for _ in range(45):
+        lab.publish(*["x"] * 1000)
+    lab.publish("y", wanted="1")
+    inspector, after, calls = Inspector(lab.broker), 0, 0
+    found: list[Any] = []
+    while True:
+        more, after = lab.run(inspector.peek(lab.subscription(), 1000, after))
+        found, calls = found + more, calls + 1
+        if not after:
+            break
+    assert [item["attributes"] for item in found] == [{"wanted": "1"}]
+    assert 2 <= calls <= 5
 
 
 def test_batches_of_small_messages_are_bounded_in_number(lab: Lab) -> None:
