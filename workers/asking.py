@@ -5,7 +5,32 @@ one: always up to `AT_MOST`, and beyond that as many, in all looks since the las
 listed when there were many more jobs is so found out in time.
 """
 
+from collections.abc import Callable, Iterable
+
+from workers.errors import TransientError
+from workers.logs import logger
+from workers.record import JobRef
+from workers.stage import JobStatus
+
 AT_MOST = 3
+
+
+def one_by_one(jobs: Iterable[JobRef], ask: Callable[[JobRef], JobStatus]) -> dict[str, JobStatus]:
+    """Ask for each job's status; where the service stops answering, the rest is left for the next look.
+
+    Raises:
+        TransientError: not even the first was to be learned.
+    """
+    found: dict[str, JobStatus] = {}
+    for job in jobs:
+        try:
+            found[job.id] = ask(job)
+        except TransientError as fault:
+            if not found:
+                raise
+            logger(job_id=job.id).warning("look-cut-short", learned=len(found), reason=str(fault))
+            break
+    return found
 
 
 class Asking:

@@ -8,7 +8,7 @@ may hide a launched job" is hashicorp/terraform-provider-google#14679.
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
-from workers.asking import Asking
+from workers.asking import Asking, one_by_one
 from workers.durations import between_s
 from workers.errors import AlreadyExists, NotFound, TransientError
 from workers.failures import is_worth_another_attempt
@@ -133,10 +133,8 @@ class Dataflow:
             listed = {job["id"]: _status(job) for job in active}
             self._asking.listed(location, len(listed) // _PAGE + 1)
             found = {job.id: listed[job.id] for job in jobs if job.id in listed}
-        for job in jobs:
-            if job.id not in found:  # ended since, or the list is late: its own record tells
-                found[job.id] = self._status_of(job)
-        return found
+        # Ended since, or the list is late: its own record tells.
+        return found | one_by_one((job for job in jobs if job.id not in found), self._status_of)
 
     def _status_of(self, job: JobRef) -> JobStatus:
         try:

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from workers.asking import Asking
+from workers.asking import Asking, one_by_one
 from workers.durations import between_s
 from workers.errors import NotFound
 from workers.failures import is_worth_another_attempt
@@ -112,7 +112,8 @@ class CustomJobs:
         for location, count in Counter(job.location for job in jobs).items():
             if not self._asking.one_by_one(location, count):
                 found.update(self._active(location))
-        return {job.id: found.get(job.id) or self._status_of(job) for job in jobs}
+        there = {job.id: found[job.id] for job in jobs if job.id in found}
+        return there | one_by_one((job for job in jobs if job.id not in there), self._status_of)
 
     def _active(self, location: str) -> dict[str, JobStatus]:
         listed = self._listed(f"labels.baton-run:* AND ({_ACTIVE})", location, fields=_STATES)

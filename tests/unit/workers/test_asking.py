@@ -7,6 +7,7 @@ import pytest
 
 from workers.asking import AT_MOST, Asking
 from workers.dataflow import Dataflow
+from workers.errors import TransientError
 from workers.record import JobRef
 from workers.stage import JobState
 from workers.vertex import CustomJobs, Vertex
@@ -146,6 +147,34 @@ def test_the_cheaper_way_is_chosen_and_found_out_again() -> None:
     assert not asking.one_by_one("l", 40)
     assert asking.one_by_one("l", AT_MOST), "a few are always cheaper than a list"
     assert not asking.one_by_one("elsewhere", 60)
+
+
+@pytest.mark.parametrize("provider", [dataflow, vertex])
+def test_a_question_without_an_answer_does_not_hide_the_answers(
+    provider: Callable[[int], tuple[Pages, Any, list[JobRef]]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was learned before counts; the rest is asked for at the next look."""
+    service, jobs, refs = provider(10)
+    service.ended.update(ref.id for ref in refs[3:6])
+    get, asked = service.get, []
+
+    def refuse_the_second(**params: Any) -> Callable[[], dict[str, Any]]:
+        asked.append(params)
+        if len(asked) == 2:
+            raise TransientError("503")
+        return get(**params)
+
+    monkeypatch.setattr(service, "get", refuse_the_second)
+    states = jobs.statuses(refs)
+    assert len(asked) == 2
+    assert set(states) == {ref.id for ref in refs} - {ref.id for ref in refs[4:6]}
+    monkeypatch.setattr(service, "get", lambda **params: refuse())
+    with pytest.raises(TransientError):
+        jobs.statuses(refs[3:4])
+
+
+def refuse() -> Callable[[], dict[str, Any]]:
+    raise TransientError("503")
 
 
 def test_jobs_of_another_ledger_are_read_once() -> None:
