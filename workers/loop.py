@@ -269,7 +269,8 @@ class Loop:
     def _asked(self, due: dict[str, Watched], news: dict[str, JobStatus], asked_at: datetime, began: float) -> None:
         self._polling = False
         now = self._monotonic()
-        self._polls_from = now + (now - began)  # the longer a look takes, the longer the rest: half of the time at most
+        # The longer a look takes, the longer the rest: half of the time at most. What slept meanwhile does not rest as long.
+        self._polls_from = now + min(now - began, self._options.poll_max_s)
         for run_id, watched in due.items():
             if not self._schedule.holds(run_id, watched):
                 continue  # meanwhile somebody asked for the run

@@ -25,6 +25,7 @@ class Watches:
         self._moves = moves
         self._ends = ends
         self._missing: dict[str, datetime] = {}  # job id -> since when its provider does not know it
+        self._stopping: dict[str, datetime] = {}  # job id -> when this worker first asked for its end
 
     def hold(self, watch: Watch) -> Held:
         """Return what is kept of a watched job until its next look."""
@@ -43,6 +44,8 @@ class Watches:
         assert record.job is not None  # only running records are watched
         if status.state is not JobState.VANISHED:
             self._missing.pop(record.job.id, None)
+        if status.state not in (JobState.ACTIVE, JobState.WAITING):
+            self._stopping.pop(record.job.id, None)
         match status.state:
             case JobState.ACTIVE | JobState.WAITING:
                 return self._active(entry, record.job, status.state)
@@ -77,12 +80,14 @@ class Watches:
 
     def _watch_it_stop(self, entry: Entry, job: JobRef, why: str) -> Entry | Next:
         record, moves = entry.record, self._moves
-        limit_s = moves.deadline_s(record) + moves.policy.stop_s
-        if moves.clock() - record.since <= timedelta(seconds=limit_s):
+        # Counted from the first time that it was asked: after a weekend without workers it has had no chance yet.
+        asked_at = self._stopping.setdefault(job.id, moves.clock())
+        if moves.clock() - asked_at <= timedelta(seconds=moves.policy.stop_s):
             return Watch(entry, job)
+        del self._stopping[job.id]
         failure = Failure(
             reason="job-does-not-stop",
-            message=f"job {job.id} is {why}, but still runs {moves.policy.stop_s:g} s after the deadline",
+            message=f"job {job.id} is {why}, but still runs {moves.policy.stop_s:g} s after it was asked to stop",
             mend=f"stop it at its provider by hand, then `baton retry {record.run_id}`",
             log_tail=moves.phase(record).log_tail(job),
         )

@@ -9,7 +9,7 @@ import pytest
 
 from tests.support.stage_world import SETTLE_S, StageWorld
 from tests.support.world import Crash
-from workers.engine import Done, Later, Watch
+from workers.engine import Done, Later, Policy, Watch
 from workers.errors import BadOutput, LaunchRefused, TransientError
 from workers.intake import Fate, Message
 from workers.record import Outcome, State
@@ -203,6 +203,22 @@ def test_a_stuck_job_is_cancelled_at_the_stages_deadline(world: StageWorld) -> N
     assert isinstance(engine.observe(watch.entry, JobStatus(JobState.CANCELLED)), Done)
     assert world.record().failure is not None
     assert world.record().failure.reason == "deadline"  # type: ignore[union-attr]
+
+
+def test_a_job_is_given_time_to_stop_however_late_it_is_asked(world: StageWorld) -> None:
+    """After a weekend without workers a job far beyond its deadline is asked to stop first, and given up on later."""
+    world.stage.attempts = 1
+    world.intake().accept(world.message())
+    engine = world.engine()
+    watch = engine.advance("r1")
+    assert isinstance(watch, Watch)
+    world.clock.move(world.stage.deadline_s + 50 * 3600)
+    stopping = engine.observe(watch.entry, JobStatus(JobState.ACTIVE))
+    assert isinstance(stopping, Watch)
+    world.clock.move(Policy().stop_s + 1)
+    assert isinstance(engine.observe(stopping.entry, JobStatus(JobState.ACTIVE)), Done)
+    assert world.record().failure is not None
+    assert world.record().failure.reason == "job-does-not-stop"  # type: ignore[union-attr]
 
 
 def test_a_cancelled_run_launches_nothing_more(world: StageWorld) -> None:
