@@ -8,17 +8,15 @@ The exit code is 1 if a promise was broken; the first history that broke one is 
 """
 
 import argparse
-import multiprocessing
 import sys
 import time
-from collections.abc import Iterator
 
+from tests.simulation.batches import batches
 from tests.simulation.scenario import draw
 from tests.simulation.shrink import shrink
 from tests.simulation.verdict import Verdict, muted, try_scenario
 
 EXIT_OK, EXIT_BROKEN = 0, 1
-_BATCH = 200
 _SAY_EVERY_S = 10.0
 
 
@@ -27,7 +25,7 @@ def main(argv: list[str] | None = None) -> int:
     if arguments.trace is not None:
         return replay(arguments.trace, is_shrunk=arguments.shrink)
     started, failing, done, said = time.monotonic(), list[Verdict](), 0, 0.0
-    for verdicts, count in _batches(arguments.seed, arguments.histories, arguments.processes):
+    for verdicts, count in batches(arguments.seed, arguments.histories, arguments.processes):
         failing += verdicts
         done += count
         for verdict in verdicts:
@@ -65,21 +63,6 @@ def replay(seed: int, *, is_shrunk: bool) -> int:
         print(f"fault: {key}: {hit.kind} {hit.seconds or ''}")
     print("\n".join(verdict.wrong) or f"nothing wrong; at rest after {verdict.ended_at:.0f} s, {verdict.jobs} jobs")
     return EXIT_BROKEN if verdict.wrong else EXIT_OK
-
-
-def _batches(first: int, histories: int, processes: int) -> Iterator[tuple[list[Verdict], int]]:
-    spans = [(start, min(start + _BATCH, first + histories)) for start in range(first, first + histories, _BATCH)]
-    if processes == 1:
-        yield from map(_play, spans)
-        return
-    with multiprocessing.get_context("spawn").Pool(processes, maxtasksperchild=50) as pool:
-        yield from pool.imap_unordered(_play, spans)
-
-
-def _play(span: tuple[int, int]) -> tuple[list[Verdict], int]:
-    with muted():
-        verdicts = [try_scenario(draw(seed)) for seed in range(*span)]
-    return [verdict for verdict in verdicts if verdict.wrong], span[1] - span[0]
 
 
 def _parser() -> argparse.ArgumentParser:

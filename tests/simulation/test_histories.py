@@ -51,3 +51,10 @@ def _report(verdict: Verdict) -> str:
         f"seed {verdict.scenario.seed} breaks a promise; shrunk to {len(smallest.happened)} faults:\n{faults}\n{wrong}\n"
         f"see it: python -m tests.simulation --trace {verdict.scenario.seed} --shrink"
     )
+
+
+def test_several_processes_play_the_same_histories() -> None:
+    """`make simulate` shares the seeds between processors, and counts each once."""
+    command = [sys.executable, "-m", "tests.simulation", "--histories", "20", "--processes", "2"]
+    told = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+    assert told.stdout.startswith("20 histories (seeds 1 to 20)") or "\n20 histories (seeds 1 to 20)" in told.stdout
