@@ -12,6 +12,7 @@ from typing import Any
 from google.api_core import exceptions as google_errors
 from google.cloud import pubsub_v1, storage
 from google.cloud.pubsub_v1.subscriber.scheduler import ThreadScheduler
+from requests.adapters import HTTPAdapter
 
 from messages.topics import subscription_path
 from workers import logs, settings
@@ -32,6 +33,7 @@ __all__ = ["Parts", "read_event", "run_worker"]
 EXIT_OK = 0
 EXIT_SETTINGS = 2
 EXIT_SUBSCRIPTION = 3
+_MESSAGE_THREADS = 4
 _MESSAGES_HELD = 64  # each is held for the length of a claim, far below a second
 # How soon a message comes again from a worker that died before its claim: Pub/Sub's floor, as a claim takes milliseconds.
 _LEASE_S = 10
@@ -60,6 +62,10 @@ def build_parts(options: Settings, worker: str) -> Parts:
     # the attributes of a trace that nobody takes; that a run has no tombstone is "not found" twice in each stage.
     os.environ.setdefault("DISABLE_GCS_PYTHON_CLIENT_OTEL_BUCKET_METADATA", "true")
     client = storage.Client(project=options.project)
+    # A connection for each thread: what does not fit into the pool is closed after each answer.
+    adapter = HTTPAdapter(pool_maxsize=options.threads + _MESSAGE_THREADS + 1)
+    for scheme in ("https://", "http://"):
+        client._http.mount(scheme, adapter)  # the way the client's own documentation shows
     objects = StorageObjects(client, options.bucket)
     return Parts(
         settings=options,
@@ -103,7 +109,7 @@ def _serve(loop: Loop, stage: Stage, parts: Parts) -> int:
             min_duration_per_lease_extension=_LEASE_S,
             max_duration_per_lease_extension=_LEASE_S,
         ),
-        scheduler=ThreadScheduler(ThreadPoolExecutor(4, thread_name_prefix=f"{stage.name}-message")),
+        scheduler=ThreadScheduler(ThreadPoolExecutor(_MESSAGE_THREADS, thread_name_prefix=f"{stage.name}-message")),
         await_callbacks_on_shutdown=True,
     )
     for number in (signal.SIGTERM, signal.SIGINT):
