@@ -189,7 +189,7 @@ class Operations:
         if job.kind != self.KIND:
             return  # something that is there already
         try:
-            self._vertex.rest(job.location).send(self._collection(job).cancel(name=job.id, body={}))
+            self._vertex.rest(job.location).send(self._collection(job).cancel(name=job.id))
         except NotFound:
             logger(job_id=job.id).info("cancel-of-unknown-operation")
 

@@ -282,7 +282,7 @@ class VertexService:
     def get_operation(self, name: str) -> dict[str, Any]:
         return _operation_view(self._operation(name))
 
-    def cancel_operation(self, name: str, **_: Any) -> dict[str, Any]:
+    def cancel_operation(self, name: str) -> dict[str, Any]:  # as in the discovery document: without a body
         operation = self._operation(name)
         if not operation.done and self._random.random() < 0.7:  # best effort
             self._end(operation, "The operation was cancelled.")

@@ -1,7 +1,9 @@
 """One JSON object per line on stderr, whoever writes it."""
 
+import io
 import json
 import logging
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -44,3 +46,20 @@ def test_the_refresh_of_a_token_is_no_warning(capsys: pytest.CaptureFixture[str]
     logs.configure("info")
     logging.getLogger("google_auth_httplib2").warning("httplib2 transport does not support per-request timeout.")
     assert capsys.readouterr().err == ""
+
+
+def test_a_line_and_its_end_are_one_write(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Threads and libraries write to the same stream; two writes would let one line into the middle of another."""
+    written: list[str] = []
+
+    class Stream(io.StringIO):
+        def write(self, text: str) -> int:
+            written.append(text)
+            return len(text)
+
+    monkeypatch.setattr(sys, "stderr", Stream())
+    logs.configure("info", worker="w-1")
+    logs.logger(run_id="r1").info("state")
+    logging.getLogger("google.some.client").warning("slow")
+    assert [text[-1:] for text in written] == ["\n", "\n"]
+    assert [json.loads(text)["action"] for text in written] == ["state", "library"]
