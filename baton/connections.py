@@ -35,7 +35,6 @@ _UNANSWERED = (
     ConnectionError,
 )
 KNOWN_FAULTS = (WorkerError, google_errors.GoogleAPIError, GoogleAuthError, HttpError, ConnectionError)
-_LOG_IN = "give this account the role, or run `gcloud auth application-default login`"
 
 
 class Connections:
@@ -145,8 +144,13 @@ def explained(fault: Exception, place: str = "") -> BatonError:
         | google_errors.TooManyRequests,
     ):
         return Unreachable(f"{_message(fault)}{where}", "see `baton doctor`; the local cloud starts with `baton up`")
-    if isinstance(fault, google_errors.Forbidden | google_errors.Unauthorized | GoogleAuthError):
-        return Refused(f"{_message(fault)}{where}", _LOG_IN)
+    if isinstance(fault, GoogleAuthError):
+        mend = "run `gcloud auth application-default login`, or set GOOGLE_APPLICATION_CREDENTIALS; on a laptop, `baton up`"
+        return Refused(f"{_message(fault)}{where}", mend)
+    if isinstance(fault, google_errors.Forbidden | google_errors.Unauthorized):
+        return Refused(
+            f"{_message(fault)}{where}", "give this account the role, or run `gcloud auth application-default login`"
+        )
     if isinstance(fault, PipelineError | SettingsError):
         return Refused(str(fault))
     if isinstance(fault, LaunchRefused):

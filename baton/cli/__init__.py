@@ -29,6 +29,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "replay": ("baton.cli.replay", "replay", "Play a past run again on the local cloud."),
     "dlq": ("baton.cli.dlq", "dlq", "Look at dead letters, mend them, send them back."),
     "audit": ("baton.cli.audit", "audit", "Account for every event that was published."),
+    "pubsub": ("baton.cli.pubsub", "pubsub", "Look into topics and subscriptions: what waits, what is published."),
     "predict": ("baton.cli.predict", "predict", "Ask a pipeline's endpoint for predictions."),
     "pipelines": ("baton.cli.pipelines", "pipelines", "Check the pipelines' TOML files."),
 }

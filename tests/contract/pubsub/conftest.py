@@ -4,15 +4,11 @@ Each test gets a project of its own, so that tests share a running broker and no
 """
 
 import asyncio
-import glob
 import os
-import socket
-import subprocess
 import threading
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import grpc
@@ -23,9 +19,7 @@ from google.pubsub_v1.services.publisher.transports import PublisherGrpcTranspor
 from google.pubsub_v1.services.subscriber.transports import SubscriberGrpcTransport
 
 from localcloud.pubsub import PubSubServer
-from tests.support.waiting import wait_until
-
-_JAR = "/usr/lib/google-cloud-sdk/platform/pubsub-emulator/lib/cloud-pubsub-emulator-*-all.jar"
+from tests.support.google_emulator import google_emulator
 
 
 @dataclass
@@ -47,10 +41,6 @@ class Broker:
         return f"projects/{self.project}/subscriptions/{name}"
 
 
-def _emulator_jar() -> str:
-    return os.environ.get("PUBSUB_EMULATOR_JAR", "") or next(iter(sorted(glob.glob(_JAR))[-1:]), "")
-
-
 @pytest.fixture(scope="session")
 def _our_address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Our broker on a thread with an event loop of its own."""
@@ -68,27 +58,9 @@ def _our_address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def _emulator_address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Google's emulator, from PUBSUB_EMULATOR_JAR or gcloud's standard place."""
-    jar = _emulator_jar()
-    if not jar or not Path(jar).exists():
-        pytest.skip("Google's emulator is not on this machine; set PUBSUB_EMULATOR_JAR to compare with it")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    log = (tmp_path_factory.mktemp("emulator") / "log").open("wb")
-    process = subprocess.Popen(["java", "-jar", jar, "--host=127.0.0.1", f"--port={port}"], stdout=log, stderr=log)
-    try:
-        wait_until(lambda: _answers(port), timeout_s=30, what="Google's emulator answering")
-        yield f"127.0.0.1:{port}"
-    finally:
-        process.terminate()
-        process.wait(10)
-        log.close()
-
-
-def _answers(port: int) -> bool:
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0
+    """Google's emulator, where the machine has it."""
+    with google_emulator(tmp_path_factory.mktemp("emulator")) as address:
+        yield address
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -1,0 +1,1 @@
+"""Looking into topics and subscriptions: what waits there, what is published, and dropping it."""
