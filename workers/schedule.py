@@ -18,8 +18,7 @@ _GROWTH = 1.5
 _TOGETHER_S = 1.0  # intervals from here on end at common times
 _AGES = 16  # a job found running after so many intervals of its age is looked at as one whose interval has grown
 _EARLY = 8  # ... but sooner at first: it may have ended while nobody looked
-_USUAL = 0.9  # of the usual time; a look that comes too early costs a call, one that comes late costs the run its wait
-_STEPS = 8  # a job that takes a little longer than usual is looked at again after so small a part of that time
+_STEPS = 12  # a job that takes a little longer than usual is looked at again after so small a part of that time
 _SOONEST_S = 0.002  # about what a look takes
 
 
@@ -120,7 +119,7 @@ class Schedule:
         else:
             interval_s = max(min(age_s / _AGES, self.poll_max_s / _EARLY), self.poll_first_s)
             if usual_s is not None and max(age_s, usual_s) < self.poll_first_s:
-                wait_s = max(usual_s * _USUAL - age_s, _SOONEST_S)
+                wait_s = max(usual_s - age_s, _SOONEST_S)
                 interval_s = min(max(usual_s / _STEPS, _SOONEST_S), interval_s)
         due = self._together(now + interval_s, interval_s) if wait_s is None else now + wait_s
         self._watched[run_id] = Watched(held, interval_s, due)

@@ -25,10 +25,11 @@ def looks(usual_s: float | None, age_s: float = 0.0, count: int = 3) -> list[flo
     return times
 
 
-def test_the_first_look_comes_shortly_before_the_usual_end() -> None:
+def test_the_first_look_comes_at_the_usual_end() -> None:
     """And the next ones soon after, further and further apart."""
-    assert looks(0.020) == [0.018, 0.022, 0.027]
-    assert looks(0.020, age_s=0.005)[0] == 0.013
+    assert looks(0.024) == [0.024, 0.027, 0.032]
+    assert looks(0.024, age_s=0.005)[0] == 0.019
+    assert looks(0.024, age_s=0.030)[0] == 0.002
 
 
 def test_what_was_learned_never_delays_a_look() -> None:
