@@ -25,6 +25,7 @@ from workers.objects import StorageObjects
 from workers.pipeline import Catalog
 from workers.publisher import PubSubPublisher
 from workers.settings import Settings
+from workers.storage_rest import StorageRest
 from workers.vertex import CustomJobs, Operations, Vertex
 
 _UNANSWERED = (
@@ -60,7 +61,11 @@ class Connections:
 
     @cached_property
     def objects(self) -> StorageObjects:
-        return StorageObjects(self.storage, self.profile.bucket)
+        return StorageObjects(self.small_objects, self.profile.bucket)
+
+    @cached_property
+    def small_objects(self) -> StorageRest:
+        return StorageRest(self.settings.storage_endpoint)
 
     @cached_property
     def ledger(self) -> Ledger:
@@ -114,7 +119,7 @@ class Connections:
         opened = vars(self)
         if "storage" in opened:
             self.storage.close()
-        for name in ("publisher", "subscriber", "dataflow", "vertex", "cloud_logging"):
+        for name in ("small_objects", "publisher", "subscriber", "dataflow", "vertex", "cloud_logging"):
             if name in opened:
                 opened[name].close()
         if "topics" in opened:

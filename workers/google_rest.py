@@ -25,8 +25,8 @@ from workers.errors import AlreadyExists, LaunchRefused, NotFound, TransientErro
 _TIMEOUT_S = 60
 _RETRY_FOR_S = 20.0
 _SCOPE = "https://www.googleapis.com/auth/cloud-platform"
-_TRANSIENT_CODES = frozenset({408, 425, 429, 500, 502, 503, 504})
-_LOST = (httplib2.HttpLib2Error, OSError, auth_errors.TransportError)
+TRANSIENT_CODES = frozenset({408, 425, 429, 500, 502, 503, 504})
+LOST = (httplib2.HttpLib2Error, OSError, auth_errors.TransportError)
 
 
 class _Kept:
@@ -104,12 +104,16 @@ class GoogleRest:
             TransientError: no clear answer; it may have happened.
         """
         try:
-            answer: dict[str, Any] = request.execute(http=self._http(), num_retries=0)
+            answer: dict[str, Any] = self.execute(request)
         except HttpError as fault:
             raise _translate(fault) from fault
-        except _LOST as fault:
+        except LOST as fault:
             raise TransientError(f"{request.method} {request.uri}: {fault!r}", ambiguous=True) from fault
         return answer
+
+    def execute(self, request: Any) -> Any:
+        """Send a request once; its failures are the client's own, HttpError or one of `LOST`."""
+        return request.execute(http=self._http(), num_retries=0)
 
     def pages(self, request: Any, next_request: Any, items: str) -> Iterator[dict[str, Any]]:
         """Yield the items of all pages of a list; an empty list is an answer without the key."""
@@ -153,7 +157,7 @@ def _translate(fault: HttpError) -> Exception:
     code, message = int(fault.resp.status), _message(fault)
     place = f"{fault.uri.split('?')[0]} answered {code}: {message}"
     # 403 can mean "too fast" as well as "not allowed"
-    if code in _TRANSIENT_CODES or (code == 403 and "rate" in message.lower()):
+    if code in TRANSIENT_CODES or (code == 403 and "rate" in message.lower()):
         refused = code == 429
         return TransientError(place, ambiguous=not refused)
     if code == 404:

@@ -1,7 +1,6 @@
 """Runs one stage as a process: connects it, pulls its messages into `workers.loop`, and ends it cleanly."""
 
 import argparse
-import os
 import signal
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -10,9 +9,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from google.api_core import exceptions as google_errors
-from google.cloud import pubsub_v1, storage
+from google.cloud import pubsub_v1
 from google.cloud.pubsub_v1.subscriber.scheduler import ThreadScheduler
-from requests.adapters import HTTPAdapter
 
 from messages.topics import subscription_path
 from workers import logs, settings
@@ -27,6 +25,7 @@ from workers.publisher import PubSubPublisher
 from workers.settings import Settings
 from workers.sources import StorageSources
 from workers.stage import Stage
+from workers.storage_rest import StorageRest
 
 __all__ = ["Parts", "read_event", "run_worker"]
 
@@ -58,20 +57,13 @@ Build = Callable[[Parts], tuple[Any, Reader]]
 
 def build_parts(options: Settings, worker: str) -> Parts:
     """Connect to what every stage needs."""
-    # After every "not found" the client would otherwise ask on a thread of its own whether the bucket is still there, for
-    # the attributes of a trace that nobody takes; that a run has no tombstone is "not found" twice in each stage.
-    os.environ.setdefault("DISABLE_GCS_PYTHON_CLIENT_OTEL_BUCKET_METADATA", "true")
-    client = storage.Client(project=options.project)
-    # A connection for each thread: what does not fit into the pool is closed after each answer.
-    adapter = HTTPAdapter(pool_maxsize=options.threads + _MESSAGE_THREADS + 1)
-    for scheme in ("https://", "http://"):
-        client._http.mount(scheme, adapter)  # the way the client's own documentation shows
-    objects = StorageObjects(client, options.bucket)
+    storage = StorageRest(options.storage_endpoint)
+    objects = StorageObjects(storage, options.bucket)
     return Parts(
         settings=options,
         objects=objects,
         ledger=Ledger(objects),
-        sources=StorageSources(client),
+        sources=StorageSources(storage),
         catalog=Catalog(options.pipelines_dir),
         publisher=PubSubPublisher(options.project),
         worker=worker,

@@ -46,6 +46,7 @@ TABLE: tuple[Option, ...] = (
     Option(
         "aiplatform_endpoint", "BATON_AIPLATFORM_ENDPOINT", "", "Vertex AI's address; unset = Google's in the region"
     ),
+    Option("storage_endpoint", "STORAGE_EMULATOR_HOST", "", "Cloud Storage's address; unset = Google's"),
     Option(
         "poll_first_s", "BATON_POLL_FIRST_S", "0.1", "first wait before asking for a job's state, s", float, 0.001, 60
     ),
@@ -84,6 +85,7 @@ class Settings:
     settle_s: float
     backoff_first_s: float
     threads: int
+    storage_endpoint: str = ""
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> "Settings":

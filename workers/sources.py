@@ -4,10 +4,8 @@ import json
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
-from google.api_core import exceptions as google_errors
-from google.cloud import storage
-
-from workers.errors import BadOutput, TransientError
+from workers.errors import BadOutput
+from workers.storage_rest import StorageRest
 
 MAX_BYTES = 8_000_000  # manifests and metrics are kilobytes; nothing an event names may fill a worker's memory
 
@@ -21,8 +19,8 @@ class Sources(Protocol):
 class StorageSources:
     """`Sources` on Google's client."""
 
-    def __init__(self, client: storage.Client) -> None:
-        self._client = client
+    def __init__(self, storage: StorageRest) -> None:
+        self._storage = storage
 
     def read(self, bucket: str, name: str, generation: int | None = None) -> bytes | None:
         """Return the object's first `MAX_BYTES`, or None where it (or its bucket) is not there.
@@ -30,16 +28,8 @@ class StorageSources:
         Raises:
             TransientError: the store did not answer.
         """
-        blob = self._client.bucket(bucket).blob(name, generation=generation)
-        try:
-            content: bytes = blob.download_as_bytes(end=MAX_BYTES - 1, timeout=20, checksum=None)
-        except google_errors.NotFound:
-            return None
-        except google_errors.RequestRangeNotSatisfiable:
-            return b""  # an empty object has no first byte
-        except (google_errors.GoogleAPICallError, google_errors.RetryError, OSError) as fault:
-            raise TransientError(f"cannot read gs://{bucket}/{name}: {fault}") from fault
-        return content
+        found = self._storage.read(bucket, name, generation=generation, limit_bytes=MAX_BYTES)
+        return None if found is None else found.content
 
 
 def read_json(sources: Sources, uri: str, *, wrote: str) -> dict[str, Any]:

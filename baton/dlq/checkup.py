@@ -67,7 +67,7 @@ class Checker:
 
     def __init__(self, connections: Connections, sources: Sources | None = None) -> None:
         self._connections = connections
-        self._sources: Sources = StorageSources(connections.storage) if sources is None else sources
+        self._sources: Sources = StorageSources(connections.small_objects) if sources is None else sources
         self._has_catalog = connections.profile.pipelines_dir.is_dir()
 
     def check(self, content: Content, topic: str, message_id: str) -> Checkup:

@@ -14,6 +14,7 @@ from localcloud.storage.server import StorageServer
 from tests.support.world import MemoryObjects
 from workers.errors import Conflict
 from workers.objects import ABSENT, Objects, StorageObjects
+from workers.storage_rest import StorageRest
 
 
 @pytest.fixture(scope="module")
@@ -44,8 +45,10 @@ def objects(request: pytest.FixtureRequest) -> Iterator[Objects]:
     client = storage.Client("p", credentials=AnonymousCredentials(), client_options={"api_endpoint": address})
     name = f"bucket-{abs(hash(request.node.name))}"
     client.create_bucket(name)
-    yield StorageObjects(client, name)
     client.close()
+    rest = StorageRest(address)
+    yield StorageObjects(rest, name)
+    rest.close()
 
 
 def test_create_if_absent_then_replace_by_generation(objects: Objects) -> None:

@@ -87,7 +87,7 @@ class Bench:
     def accept(self, received: list[Any], stage: str = "preprocess") -> list[Disposition]:
         """Do with messages what a worker does before it acknowledges."""
         parts = self.client.connections
-        sources = StorageSources(parts.storage)
+        sources = StorageSources(parts.small_objects)
         read = read_data_ready(parts.catalog, sources) if stage == "preprocess" else read_event(PreprocessDone)
         queue: Any = SimpleNamespace(name=stage, subscription=f"{stage}-worker", limits=lambda spec: (1, 60.0))
         intake = Intake(
