@@ -23,6 +23,7 @@ from workers.stage import Context, Phase
 from workers.steps import Later, Next
 
 _NOTE_LIMIT = 200
+_CLAIM = (State.CLAIMED, State.LAUNCHING)
 _LONGEST_TRY = timedelta(seconds=60)  # hours that the worker itself was away do not count against a launch
 
 
@@ -48,8 +49,12 @@ class Launches:
         self._unclear: dict[str, datetime] = {}  # run id -> until when a job of ours may still turn up in the lists
         self._tries: dict[str, _Tries] = {}  # run id -> launches without an answer or with a "not now"
 
-    def launch(self, entry: Entry) -> Entry | Next:
-        """Make the next step of a record in `launching`."""
+    def launch(self, entry: Entry, *, is_mine: bool = False) -> Entry | Next:
+        """Make the next step of a record in `launching`.
+
+        Args:
+            is_mine: the caller wrote this very intent.
+        """
         record, moves, now = entry.record, self._moves, self._moves.clock()
         if record.not_before is not None and record.not_before > now:
             wait_s = (record.not_before - now).total_seconds()
@@ -58,7 +63,8 @@ class Launches:
             if record.run_id in moves.cancelled and is_untouched:
                 return self._ends.cancelled(entry)
             return Later(wait_s)
-        if record.mover != moves.worker:
+        is_mine = is_mine or not _came_with_the_claim(record) or record.run_id in self._tries
+        if record.mover != moves.worker or not is_mine:
             settled = moves.settled(record)
             if settled > now:
                 return Later((settled - now).total_seconds())
@@ -75,15 +81,16 @@ class Launches:
         """Launch at the first intent of an attempt, which this process has just written and not acted on yet.
 
         Args:
-            is_claim: it was written with the claim, that is, right after the look for the tombstone.
+            is_claim: it was written with the claim, before which somebody looked for the tombstone.
         """
         record, moves = entry.record, self._moves
         if record.run_id in moves.cancelled or not getattr(moves.phase(record), "is_made_by_launches", False):
-            return self.launch(entry)
-        if not is_claim and moves.ledger.is_cancelled(record.run_id):
+            return self.launch(entry, is_mine=True)
+        has_looked = is_claim and not moves.is_long_ago(record.history[0].time)
+        if not has_looked and moves.ledger.is_cancelled(record.run_id):
             return self._ends.cancelled(entry)
         if moves.is_late(record):  # by now it may be somebody else's
-            return self.launch(entry)
+            return self.launch(entry, is_mine=True)
         return self._start_job(entry, is_new=True)
 
     def _start_job(self, entry: Entry, *, is_new: bool = False) -> Entry | Next:
@@ -195,6 +202,15 @@ def go_on(moves: Moves, ends: Ends, entry: Entry, given: dict[str, Any], note: s
 def failure_of(fault: StageError, log_tail: tuple[str, ...] = ()) -> Failure:
     """Return an error as the ledger and the event keep it."""
     return Failure(reason=fault.reason, message=fault.message, mend=fault.mend, log_tail=log_tail)
+
+
+def _came_with_the_claim(record: StageRecord) -> bool:
+    """Tell whether the intent was written with the claim: while it is young, only the thread that wrote it may act on it.
+
+    That thread takes a message, and the schedule, which keeps two threads from one run, does not know of it yet: a sweep or
+    a second delivery may find the record before its writer has the answer.
+    """
+    return len(record.history) == len(_CLAIM) and tuple(step.state for step in record.history) == _CLAIM
 
 
 def _may_still_count(now: StageRecord, before: StageRecord, job: JobRef) -> bool:

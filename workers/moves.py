@@ -113,7 +113,11 @@ class Moves:
 
     def is_late(self, record: StageRecord) -> bool:
         """Tell whether this process slept between its intent and its deed: by now the intent may be somebody else's."""
-        return self.clock() - self._intended(record) >= timedelta(seconds=self.policy.late_s)
+        return self.is_long_ago(self._intended(record))
+
+    def is_long_ago(self, time: datetime) -> bool:
+        """Tell whether what was seen at `time` may be true no more."""
+        return self.clock() - time >= timedelta(seconds=self.policy.late_s)
 
     def settled(self, record: StageRecord) -> datetime:
         """Return when anybody may take the intent over; its owner's own setting counts, not ours."""

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.stage_world import SETTLE_S, StageWorld
-from workers.engine import Later, Watch
+from workers.engine import Done, Later, Watch
 from workers.errors import TransientError
 from workers.record import State
 
@@ -53,6 +53,44 @@ def test_an_intent_that_grew_old_is_looked_at_before_anything_is_made(world: Sta
     assert isinstance(world.engine("w2").advance("r1"), Watch)
     assert isinstance(engine.begin(claim), Watch)
     assert len(world.jobs[0].jobs) == 1
+
+
+def test_a_claims_intent_is_its_own_threads(world: StageWorld) -> None:
+    """A sweep of the same process that finds the record before the claim's answer is there leaves it alone."""
+    engine = world.engine()
+    claim = world.intake().accept(world.message(), engine.intend).claim
+    assert claim is not None
+    assert isinstance(engine.advance("r1"), Later)
+    assert isinstance(engine.begin(claim), Watch)
+    assert len(world.jobs[0].jobs) == 1
+
+
+def test_a_refusal_for_the_moment_does_not_cost_the_settle_time(world: StageWorld) -> None:
+    """The thread has acted, and said so: from then on the intent is the process's, as any other."""
+    engine = world.engine()
+    claim = world.intake().accept(world.message(), engine.intend).claim
+    assert claim is not None
+    world.jobs[0].refuse = TransientError("busy")
+    with pytest.raises(TransientError):
+        engine.begin(claim)
+    world.jobs[0].refuse = None
+    assert isinstance(engine.advance("r1"), Watch)
+
+
+def test_a_claim_that_slept_after_its_look_for_the_tombstone_looks_again(world: StageWorld) -> None:
+    """Between the look and the claim somebody may have cancelled the run."""
+    engine = world.engine()
+
+    def sleep_and_be_cancelled(moment: str, effect: str) -> None:
+        if (moment, effect) == ("before", "write inflight/preprocess/r1"):
+            world.clock.move(600)
+            world.ledger.cancel("r1", "somebody", world.clock())
+
+    world.hook(sleep_and_be_cancelled)
+    claim = world.intake().accept(world.message(), engine.intend).claim
+    assert claim is not None
+    assert isinstance(engine.begin(claim), Done)
+    assert world.jobs[0].jobs == {}
 
 
 def test_a_lost_answer_is_never_asked_again_without_a_look(world: StageWorld) -> None:
