@@ -96,11 +96,11 @@ class Fleet:
         """
         if key not in self._servers:
             server = _Server(key, spec)
-            self._servers[key] = server
             with self._store.transaction():
                 log_document = {"key": key, "log": spec["log"], "createUs": self._clock()}
                 self._store.put(SERVER_LOG, spec["log"], log_document)
                 self._launch(server, delay_s=0.0)
+                self._store.after_commit(lambda: self._servers.update({key: server}))
 
     def purge(self) -> None:
         """Forget the logs of servers that are long gone."""
@@ -112,15 +112,18 @@ class Fleet:
 
     def remove(self, key: str) -> None:
         """End a server for good. Inside the caller's transaction."""
-        server = self._servers.pop(key, None)
-        if server is None:
-            return
-        if server.prober is not None:
-            server.prober.cancel()
         document = self._store.get(KIND, key)
-        self._store.delete(KIND, key)
-        if document is not None:
+        if document is None:
+            return
+        with self._store.transaction():
+            self._store.delete(KIND, key)
             self._supervisor.cancel(document["runId"])
+            self._store.after_commit(lambda: self._forget(key))
+
+    def _forget(self, key: str) -> None:
+        server = self._servers.pop(key, None)
+        if server is not None and server.prober is not None:
+            server.prober.cancel()
 
     async def wait_ready(self, key: str, timeout_s: float) -> None:
         """Wait until a server is healthy; raises NeverReady with its last log lines."""

@@ -160,8 +160,10 @@ class Models:
         try:
             await self._objects.copy_directory(source, destination, project)
         except ObjectsError as error:
-            status = "NOT_FOUND" if error.is_missing else "FAILED_PRECONDITION"
-            raise ApiError(404 if error.is_missing else 400, status, f"model.artifact_uri: {error}") from error
+            code, status = 400, "FAILED_PRECONDITION"
+            if error.is_missing or error.is_away:
+                code, status = (404, "NOT_FOUND") if error.is_missing else (503, "UNAVAILABLE")
+            raise ApiError(code, status, f"model.artifact_uri: {error}") from error
         return destination
 
     async def _delete(self, task: Mapping[str, Any]) -> tuple[dict[str, Any], str]:

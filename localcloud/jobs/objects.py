@@ -3,6 +3,7 @@
 Plain JSON API calls to `STORAGE_EMULATOR_HOST`: the client library would block the event loop and costs 0.3 s to import.
 """
 
+import asyncio
 import json
 import re
 from collections.abc import AsyncIterator
@@ -13,14 +14,23 @@ from localcloud.jobs.upstream import Answer, Upstream, UpstreamError
 
 _URI = re.compile(r"gs://([a-z0-9][a-z0-9._-]{1,220}[a-z0-9])(?:/(.*))?", re.DOTALL)
 _TIMEOUT_S = 30.0
+# A store that restarts is back by then; whoever called us has a time-out of a minute.
+_PAUSES_S = (0.1, 0.3, 1.0, 2.0, 4.0)
+_NOT_NOW = (408, 429)
 
 
 class ObjectsError(Exception):
-    """A Cloud Storage URI that cannot be read or copied; `is_missing` when there is nothing there."""
+    """A Cloud Storage URI that cannot be read or copied.
 
-    def __init__(self, message: str, *, is_missing: bool = False) -> None:
+    Attributes:
+        is_missing: there is nothing there.
+        is_away: the store did not answer, or not to the question: later it may.
+    """
+
+    def __init__(self, message: str, *, is_missing: bool = False, is_away: bool = False) -> None:
         super().__init__(message)
         self.is_missing = is_missing
+        self.is_away = is_away
 
 
 class Objects:
@@ -102,8 +112,21 @@ class Objects:
         body: bytes = b"",
         tolerated: int = 0,
     ) -> Answer:
+        """Ask once more, and again, while the store is away: every call made here is safe to repeat."""
         if not self._address:
             raise ObjectsError(f"cannot reach {uri!r}: no Cloud Storage address; set STORAGE_EMULATOR_HOST.")
+        for pause_s in _PAUSES_S:
+            try:
+                return await self._call_once(method, path, uri, params, body, tolerated)
+            except ObjectsError as error:
+                if not error.is_away:
+                    raise
+            await asyncio.sleep(pause_s)
+        return await self._call_once(method, path, uri, params, body, tolerated)
+
+    async def _call_once(
+        self, method: str, path: str, uri: str, params: dict[str, str] | None, body: bytes, tolerated: int
+    ) -> Answer:
         try:
             answer = await self._upstream.request(
                 method,
@@ -114,12 +137,14 @@ class Objects:
                 timeout_s=_TIMEOUT_S,
             )
         except (UpstreamError, TimeoutError) as error:
-            raise ObjectsError(f"cannot reach {uri!r} at {self._address}: {error or 'no answer in time'}") from error
+            text = f"cannot reach {uri!r} at {self._address}: {error or 'no answer in time'}"
+            raise ObjectsError(text, is_away=True) from error
         if answer.status == 404 and tolerated != 404:
             raise ObjectsError(f"{uri!r} does not exist.", is_missing=True)
         if answer.status >= 400 and answer.status != tolerated:
             text = answer.body[:200].decode("utf-8", "replace")
-            raise ObjectsError(f"Cloud Storage answered {answer.status} for {uri!r}: {text}")
+            is_away = answer.status >= 500 or answer.status in _NOT_NOW
+            raise ObjectsError(f"Cloud Storage answered {answer.status} for {uri!r}: {text}", is_away=is_away)
         return answer
 
 

@@ -5,6 +5,7 @@ An operation's work must be safe to repeat: after a crash in its middle it is si
 
 import asyncio
 import logging
+import sqlite3
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
@@ -20,6 +21,7 @@ _VERTEX = "google.cloud.aiplatform.v1."
 _PREFIX = "aiplatform.projects.locations."
 _OWNERS = ("", "models.", "endpoints.", "customJobs.")
 _LONGEST_WAIT_S = 60.0
+_RECORD_AGAIN_S = 1.0
 _CODES = {
     "CANCELLED": 1, "INVALID_ARGUMENT": 3, "DEADLINE_EXCEEDED": 4, "NOT_FOUND": 5, "ALREADY_EXISTS": 6,
     "PERMISSION_DENIED": 7, "RESOURCE_EXHAUSTED": 8, "FAILED_PRECONDITION": 9, "ABORTED": 10, "UNIMPLEMENTED": 12,
@@ -175,26 +177,52 @@ class Operations:
             task.add_done_callback(lambda _: self._tasks.pop(name, None))
 
     async def _work(self, name: str) -> None:
+        """Do it and record the outcome; while the store refuses to write (a full disk), do it again."""
         document = self._store.get(KIND, name)
-        if document is None:
-            return
+        while document is not None:
+            try:
+                outcome = await self._outcome(document)
+                if self._store.get(KIND, name) is not None:
+                    self._store.put(KIND, name, {**document, **outcome, "updateUs": self._clock()}, location_of(name))
+            except sqlite3.Error:
+                log.exception(
+                    "cannot record a step, trying again", extra={"action": "record_failed", "operation": name}
+                )
+                await self._pause(name)
+            else:
+                self._cancelled.discard(name)
+                return
+
+    async def _pause(self, name: str) -> None:
         try:
-            response, response_type = await self._workers[document["kind"]](document["task"])
-            outcome: dict[str, Any] = {"response": {"@type": _TYPE_PREFIX + _full(response_type), **response}}
-        except ApiError as error:
-            outcome = {"error": {"code": _CODES.get(error.status, 2), "message": error.message}}
+            await asyncio.sleep(_RECORD_AGAIN_S)
         except asyncio.CancelledError:
             if name not in self._cancelled:
                 raise  # the service is stopping: the next one carries on
-            self._cancelled.discard(name)
-            if document["kind"] in self._undo:
-                self._undo[document["kind"]](document["task"])
-            outcome = {"error": {"code": _CODES["CANCELLED"], "message": "The operation was cancelled."}}
+
+    async def _outcome(self, document: Document) -> dict[str, Any]:
+        name, kind, task = document["name"], document["kind"], document["task"]
+        try:
+            if name in self._cancelled:  # before a full disk kept it from being recorded
+                return self._undone(kind, task)
+            response, response_type = await self._workers[kind](task)
+        except ApiError as error:
+            return {"error": {"code": _CODES.get(error.status, 2), "message": error.message}}
+        except asyncio.CancelledError:
+            if name not in self._cancelled:
+                raise  # the service is stopping: the next one carries on
+            return self._undone(kind, task)
+        except sqlite3.Error:
+            raise
         except Exception as error:
             log.exception("operation failed", extra={"action": "operation_failed", "operation": name})
-            outcome = {"error": {"code": _CODES["INTERNAL"], "message": f"Internal error: {error!r}"}}
-        if self._store.get(KIND, name) is not None:
-            self._store.put(KIND, name, {**document, **outcome, "updateUs": self._clock()}, location_of(name))
+            return {"error": {"code": _CODES["INTERNAL"], "message": f"Internal error: {error!r}"}}
+        return {"response": {"@type": _TYPE_PREFIX + _full(response_type), **response}}
+
+    def _undone(self, kind: str, task: Mapping[str, Any]) -> dict[str, Any]:
+        if kind in self._undo:
+            self._undo[kind](task)
+        return {"error": {"code": _CODES["CANCELLED"], "message": "The operation was cancelled."}}
 
     def _find(self, call: Call) -> Document:
         document = self._store.get(KIND, call.params["name"])

@@ -10,7 +10,7 @@ import fcntl
 import json
 import os
 import sqlite3
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +45,7 @@ class Store:
         self._documents: dict[str, dict[str, Document]] = {}
         self._children: dict[_Key, dict[str, None]] = {}
         self._pending: dict[_Key, tuple[str, Document | None]] | None = None
+        self._afterwards: list[Callable[[], None]] = []
         for kind, name, parent, data in self._database.execute("SELECT * FROM documents ORDER BY rowid"):
             self._keep(kind, name, parent, json.loads(data))
 
@@ -59,12 +60,20 @@ class Store:
         if self._pending is not None:
             yield
             return
-        self._pending = {}
+        self._pending, self._afterwards = {}, []
         try:
             yield
             self._commit(self._pending)
+            afterwards = self._afterwards
         finally:
-            self._pending = None
+            self._pending, self._afterwards = None, []
+        for action in afterwards:
+            action()
+
+    def after_commit(self, action: Callable[[], None]) -> None:
+        """Do something once the present transaction has happened, and not if it does not (a full disk)."""
+        assert self._pending is not None  # outside of a transaction there is nothing to wait for
+        self._afterwards.append(action)
 
     def put(self, kind: str, name: str, document: Document, parent: str = "") -> None:
         """Write a document whole. Later changes to the mapping are the caller's mistake: hand over a new one."""

@@ -214,7 +214,8 @@ class Supervisor:
         )
         if run.timeout_s:
             elapsed_s = (self._clock() - run.started_us) / 1e6
-            self.after(run.run_id, max(0.0, run.timeout_s - elapsed_s), lambda: self._expire(run.run_id))
+            left_s = max(0.0, run.timeout_s - elapsed_s)
+            self.after(run.run_id, left_s, lambda: self._record(run.run_id, lambda: self._expire(run.run_id)))
         if run.is_cancelled:
             self._terminate(run)
 

@@ -89,6 +89,8 @@ async def _read_spec(path: str, objects: Objects, discovery: Discovery) -> dict[
     try:
         raw = await objects.read(path)
     except ObjectsError as error:
+        if error.is_away:  # says nothing about the request: it may be sent again
+            raise ApiError(503, "UNAVAILABLE", f"Unable to open template file: {path}. {error}") from error
         raise invalid(f"Unable to open template file: {path}. {error}") from error
     try:
         spec = discovery.check_schema("ContainerSpec", json.loads(raw))

@@ -128,6 +128,7 @@ class _Connection(asyncio.Protocol):
         self._headers: dict[str, str] = {}
         self._chunks: list[bytes] = []
         self._has_begun = False
+        self._has_headers = False
 
     # asyncio's side
 
@@ -146,7 +147,7 @@ class _Connection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None
-        if self._has_begun and "content-length" not in self._headers and "transfer-encoding" not in self._headers:
+        if self._has_headers and "content-length" not in self._headers and "transfer-encoding" not in self._headers:
             self.on_message_complete()  # an answer without a length ends with its connection
         text = f"the connection was closed: {exc!r}" if exc else "the connection was closed"
         self._fail(UpstreamError(text) if self._has_begun else _ClosedBeforeAnswer(text))
@@ -159,6 +160,9 @@ class _Connection(asyncio.Protocol):
 
     def on_header(self, name: bytes, value: bytes) -> None:
         self._headers[name.decode("latin-1").lower()] = value.decode("latin-1")
+
+    def on_headers_complete(self) -> None:
+        self._has_headers = True
 
     def on_body(self, body: bytes) -> None:
         self._chunks.append(body)

@@ -1,10 +1,14 @@
 """Long-running operations."""
 
 import asyncio
+import sqlite3
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from localcloud.jobs import operations as module
 from localcloud.jobs.names import wall_clock
 from localcloud.jobs.operations import KIND, Operations
 from localcloud.jobs.store import Store
@@ -108,3 +112,47 @@ def test_a_cancelled_operation_is_undone(tmp_path: Path) -> None:
 
     assert asyncio.run(run())["error"]["code"] == 1
     assert undone == [{"n": 1}]
+
+
+@pytest.mark.parametrize("is_cancelled", [False, True], ids=["done", "cancelled"])
+def test_a_full_disk_delays_the_outcome(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_cancelled: bool) -> None:
+    """What cannot be recorded is done again until it can, by the worker and at the end; it is no failure of the work."""
+    monkeypatch.setattr(module, "_RECORD_AGAIN_S", 0.02)
+    tries: list[int] = []
+
+    async def run() -> Mapping[str, Any]:
+        store = Store(tmp_path)
+        operations = Operations(store, wall_clock())
+
+        async def work(task: Mapping[str, Any]) -> tuple[dict[str, Any], str]:
+            tries.append(len(tries))
+            if len(tries) < 3:
+                raise sqlite3.OperationalError("database or disk is full")
+            if is_cancelled:
+                await asyncio.sleep(60)
+            return {}, "x"
+
+        operations.register("work", work)
+        name = operations.begin(OWNER, "M", "work", {})["name"]
+        put, left = store.put, [2]
+
+        def refuse(kind: str, name: str, document: Mapping[str, Any], parent: str = "") -> None:
+            if len(tries) >= 3 and left[0]:
+                left[0] -= 1
+                raise sqlite3.OperationalError("disk I/O error")
+            put(kind, name, document, parent)
+
+        monkeypatch.setattr(store, "put", refuse)
+        async with asyncio.timeout(5):
+            while len(tries) < 3:
+                await asyncio.sleep(0.002)
+        if is_cancelled:
+            operations.cancel_by_name(name)
+        done = await until_done(store, name)
+        assert left == [0]
+        store.close()
+        return done
+
+    done = asyncio.run(run())
+    assert ("error" in done) == is_cancelled
+    assert not is_cancelled or done["error"]["code"] == 1

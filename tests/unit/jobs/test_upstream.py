@@ -87,7 +87,16 @@ def test_a_connection_closed_meanwhile_is_replaced() -> None:
     assert len(ask(serve, 5)) == 5
 
 
-@pytest.mark.parametrize("raw", [b"", b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nhi", b"nonsense\r\n\r\n"])
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"",
+        b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nhi",
+        b"HTTP/1.1 200 OK\r\nserver: x\r\ncontent-le",
+        b"nonsense\r\n\r\n",
+    ],
+    ids=["silence", "half a body", "half a head", "no HTTP"],
+)
 def test_no_answer_is_an_error(raw: bytes) -> None:
     """A connection that is cut, or answers what is no HTTP, is an UpstreamError."""
 
