@@ -65,7 +65,7 @@ FAST = {
 class House:
     """Processes by name over one folder; a killed one can be started again on the same state."""
 
-    def __init__(self, folder: Path, attempts: int = 2) -> None:
+    def __init__(self, folder: Path, attempts: int = 2, job_s: float = 0.3) -> None:
         self.folder = folder
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
         self.environment: dict[str, str] = {}
@@ -74,7 +74,10 @@ class House:
         (folder / "pipelines" / "quick.toml").write_text(PIPELINE.format(attempts=attempts))
         commands = {"quick-beam": "prepare", "quick-trainer": "train", "quick-serving": "serve"}
         (folder / "images.toml").write_text(
-            "".join(f'[images.{k}]\ncommand = ["{{python}}", "-S", "{QUICK}", "{v}"]\n' for k, v in commands.items())
+            "".join(
+                f'[images.{k}]\ncommand = ["{{python}}", "-S", "{QUICK}", "{v}"]\nenv = {{ QUICK_JOB_S = "{job_s}" }}\n'
+                for k, v in commands.items()
+            )
             + '[images.real-beam]\ncommand = ["{python}", "-m", "beam.babyweight", "--runner=FnApiRunner"]\n'
             + f'directory = "{ROOT}"\n'
         )
@@ -222,9 +225,9 @@ class House:
 
 
 @contextmanager
-def house(folder: Path, attempts: int = 2) -> Iterator[House]:
-    """A house that is closed at the end, whatever happens."""
-    built = House(folder, attempts)
+def house(folder: Path, attempts: int = 2, job_s: float = 0.3) -> Iterator[House]:
+    """A house that is closed at the end, whatever happens; its quick jobs take `job_s`."""
+    built = House(folder, attempts, job_s)
     try:
         yield built
     finally:

@@ -2,7 +2,8 @@
 
 `quick.py prepare …` writes a manifest, `quick.py train …` metrics and a smoke sample, `quick.py serve` answers predictions.
 Only the standard library, so that a job starts in milliseconds. QUICK_JOB_S is how long a job takes; one whose source says
-`slow`, or that trains on a million examples, takes ten minutes: it is there to be stopped.
+`slow`, or that trains on a million examples, takes ten minutes: it is there to be stopped. A source that says `missing`,
+`refused`, `flaky` or `hollow` fails each time, fails for good, fails the first time, succeeds without a manifest.
 """
 
 import json
@@ -43,10 +44,16 @@ def upload(uri: str, body: object) -> None:
 def prepare() -> None:
     given = flags()
     time.sleep(_SLOW_S if "slow" in given["source"] else float(os.environ.get("QUICK_JOB_S", "0.3")))
-    if "missing" in given["source"]:
-        sys.exit(f"source {given['source']} is not there")
+    source, output = given["source"], given["output"]
+    if "refused" in source:
+        print(f"source {source} is not for us", file=sys.stderr)
+        sys.exit(2)
+    if "missing" in source or ("flaky" in source and output.endswith("-a1")):
+        sys.exit(f"source {source} is not there")
+    if "hollow" in source:
+        return
     body = {"train": {"rows": 8}, "eval": {"rows": 2}, "rejects": {"total": 0}, "digest": "sha256:0"}
-    upload(f"{given['output']}/manifest.json", body)
+    upload(f"{output}/manifest.json", body)
 
 
 def train() -> None:
