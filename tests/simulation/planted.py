@@ -174,6 +174,10 @@ def _launch_without_intent(engine: Any, entry: Entry) -> Any:
     return Engine._step(engine, entry)
 
 
+def _claim_alone(_engine: Any, record: StageRecord) -> StageRecord:
+    return record
+
+
 def _wake_at_any_time(launches: Any, entry: Entry) -> Any:
     """Whatever wakes a launch whose answer was lost makes it ask again."""
     launches._unclear.clear()
@@ -348,7 +352,9 @@ PLANTS: dict[str, Plant] = {
     "takeover without settling": Plant(Make(engine=_engine(moves__settled=_no_settling))),
     "create without look-up": Plant(Make(engine=_engine(launches___start_job=_create_blindly)), ("train",)),
     "lost answer asked again at once": Plant(Make(engine=_engine(launches___create=_retry_at_once)), ("train",)),
-    "launch without intent": Plant(Make(engine=_engine(engine___step=_launch_without_intent)), ("train",)),
+    "launch without intent": Plant(
+        Make(engine=_engine(engine___step=_launch_without_intent, engine__intend=_claim_alone)), ("train",)
+    ),
     "no look before creating": Plant(Make(custom_jobs=NoLook), ("train",)),
     "woken too early": Plant(Make(engine=_engine(launches__launch=_wake_at_any_time)), ("train",)),
     "job of another attempt adopted": Plant(Make(custom_jobs=AnyAttempt), ("train",)),
