@@ -132,16 +132,16 @@ def signal_group(pid: int, number: signal.Signals) -> None:
         os.killpg(pid, number)
 
 
-def kill_strays(token: str) -> int:
-    """Kill every process that still carries a run's token, wherever it moved (own session, own group). Returns how many.
+def kill_strays(*tokens: str) -> int:
+    """Kill every process that still carries one of these tokens, wherever it moved (own session, own group); say how many.
 
     Reads /proc; where there is none, killing the group was all that could be done. Slow enough for a thread.
     """
-    needle = f"{TOKEN_VARIABLE}={token}".encode()
+    needles = {f"{TOKEN_VARIABLE}={token}".encode() for token in tokens}
     killed = 0
     for entry in Path("/proc").glob("[0-9]*"):
         try:
-            if needle in (entry / "environ").read_bytes().split(b"\0"):
+            if not needles.isdisjoint((entry / "environ").read_bytes().split(b"\0")):
                 os.kill(int(entry.name), signal.SIGKILL)
                 killed += 1
         except (FileNotFoundError, ProcessLookupError, PermissionError):

@@ -16,7 +16,6 @@ Whoever owns a run (a job, a deployed model) listens: its own state changes in t
 import asyncio
 import contextlib
 import logging
-import shutil
 import signal
 import sqlite3
 from collections import deque
@@ -30,6 +29,7 @@ from localcloud.jobs.logs import LogFile
 from localcloud.jobs.names import Clock
 from localcloud.jobs.records import Outcome, Run
 from localcloud.jobs.store import Store
+from localcloud.jobs.tidying import Tidying, tidy
 
 KIND = "run"
 _RECORD_AGAIN_S = 1.0
@@ -62,6 +62,7 @@ class Supervisor:
         self._watches: dict[str, processes.Watch] = {}
         self._slots: set[str] = set()
         self._background = Background()
+        self._tidying = Tidying()
         self._ended = asyncio.Event()
         self._is_stopping = False
 
@@ -142,6 +143,7 @@ class Supervisor:
         for watch in self._watches.values():
             watch.close()
         await self._background.close(_KILL_WAIT_S)
+        await self._tidying.close()
 
     # Starting
 
@@ -246,12 +248,12 @@ class Supervisor:
         if code is None:
             self._background.spawn(self._settle_lost(run))
         else:
-            self._background.spawn(asyncio.to_thread(_sweep, _token(run)))
+            self._tidying.strays(_token(run))
             self._settle(run, code)
 
     async def _settle_lost(self, run: Run) -> None:
         """The wrapper died without a word: what it left must be gone before another attempt starts."""
-        await asyncio.to_thread(_sweep, _token(run))
+        await asyncio.to_thread(tidy, [_token(run)])
 
         def settle() -> None:
             present = self.get(run.run_id)
@@ -339,7 +341,7 @@ class Supervisor:
         pid = await processes.settled_claimant(place)
         if pid and processes.is_alive(pid, place):
             processes.signal_group(pid, signal.SIGKILL)
-        await asyncio.to_thread(_sweep, _token(run))
+        await asyncio.to_thread(tidy, [_token(run)])
         processes.void(place)
         code = processes.exit_code(place)
         run = run.but(is_interrupted=False)
@@ -364,9 +366,7 @@ class Supervisor:
         return self._directory / run.run_id / str(run.attempt)
 
     def _remove_place(self, run_id: str) -> None:
-        place = self._directory / run_id
-        if place.exists():
-            self._background.spawn(asyncio.to_thread(shutil.rmtree, place, ignore_errors=True))
+        self._tidying.folder(self._directory / run_id)
 
     def _runs(self) -> Iterable[Run]:
         return [Run.of(document) for document in self._store.documents(KIND)]
@@ -392,9 +392,3 @@ class Supervisor:
 def _token(run: Run) -> str:
     """What marks the processes of one attempt; the random part of a job's id is in the run id."""
     return f"{run.run_id}.{run.attempt}"
-
-
-def _sweep(token: str) -> None:
-    killed = processes.kill_strays(token)
-    if killed:
-        log.info("killed strays", extra={"action": "strays_killed", "token": token, "count": killed})
