@@ -24,15 +24,18 @@ class Found:
     """What was measured; times in seconds.
 
     Args:
-        take_over_s: from the worker's start until it holds all jobs.
+        start_s: from the worker's start to its first sweep.
+        take_over_s: from its start until it holds all jobs.
         rest_calls: calls in a poll interval at rest, by method of the jobs' API.
         rest_looks: looks at all jobs in a poll interval.
         rest_pages: pages of one such look.
         rest_storage: calls in a poll interval at rest, by what of the ledger they ask for.
         rest_cpu_s: of the worker, in a minute at rest.
+        pss_bytes: its proportional memory then; `peak_bytes`: its resident memory at its highest.
         to_event_s: from a job's end until the next event is with its subscriber: all samples.
-        ended_calls: calls of the jobs' API for each job that ended, in that phase, beyond those at rest.
-        way_in_s: until all messages that came in were claimed and launched.
+        way_in: messages that came in at once.
+        way_in_s: until all of them were claimed and launched.
+        way_in_calls: calls for each of them, by method of the jobs' API.
     """
 
     stage: str
@@ -158,25 +161,25 @@ def row(found: Found) -> list[str]:
     ends = found.to_event_s
     return [
         f"{found.stage}, {found.jobs:,}",
-        f"{found.take_over_s:.1f}",
+        f"{found.take_over_s:.1f} ({found.take_over_cpu_s:.1f})",
         f"{found.rest_looks:.1f} × {found.rest_pages:.0f}",
         f"{calls:.0f}",
         f"{stored:.0f}",
         f"{found.rest_cpu_s:.1f}",
         f"{found.pss_bytes / 2**20:.0f}",
         f"{quantile(ends, 0.5):.1f} / {quantile(ends, 0.99):.1f}" if ends else "–",
-        f"{found.way_in / found.way_in_s:.0f}" if found.way_in_s else "–",
+        f"{found.way_in / found.way_in_s:.0f} ({1e3 * found.way_in_cpu_s / found.way_in:.0f})" if found.way_in else "–",
     ]
 
 
 HEAD = [
     "worker, running jobs",
-    "take-over s",
+    "take-over s (CPU s)",
     "looks × pages",
     "jobs' API calls",
     "ledger calls",
     "CPU s/min",
     "PSS MiB",
     "end to event s, p50 / p99",
-    "launched/s",
+    "launched/s (CPU ms each)",
 ]
