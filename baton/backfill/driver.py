@@ -112,6 +112,14 @@ class Standing:
         }
 
 
+@dataclass(frozen=True, slots=True)
+class _Unclaimed:
+    """When to look again at a run that no stage has claimed, in seconds of CLOCK_MONOTONIC, and after which wait."""
+
+    due: float
+    wait_s: float
+
+
 class Driver:
     """Drives one backfill to its end.
 
@@ -141,6 +149,7 @@ class Driver:
         self._clock = clock
         self._standing = Standing(plan)
         self._started: dict[str, float] = {}
+        self._unclaimed: dict[str, _Unclaimed] = {}
         self._saved = 0.0
         self._next_letters = 0.0
         self._retried: frozenset[str] = frozenset()  # those waiting whose first run has failed
@@ -208,16 +217,29 @@ class Driver:
     def _look(self) -> None:
         """Take note of the runs that have ended."""
         standing = self._standing
-        busy = self._busy() if standing.in_flight else frozenset()
-        idle = {run_id: now for run_id, now in standing.in_flight.items() if now not in busy}
+        busy, at = self._busy() if standing.in_flight else frozenset(), time.monotonic()
+        self._unclaimed = {r: u for r, u in self._unclaimed.items() if standing.in_flight.get(r) not in busy}
+        idle = {
+            run_id: now
+            for run_id, now in standing.in_flight.items()
+            if now not in busy and (run_id not in self._unclaimed or self._unclaimed[run_id].due <= at)
+        }
         with ThreadPoolExecutor(_READERS) as pool:
             looked = dict(zip(idle, pool.map(self._runs.look, idle.values()), strict=True))
         for run_id, run in looked.items():
+            self._note_unclaimed(run_id, run, at)
             if run_id in self._found and (newer := self._unknown_retry(run_id, run)):
                 standing.again[run_id] = standing.in_flight[run_id] = newer
             elif run.state.is_final:
                 self._end(run_id, run.state.value, _why(run.failure) if run.failure else "")
         self._look_for_letters(run_id for run_id, run in looked.items() if run.state is RunState.WAITING)
+
+    def _note_unclaimed(self, run_id: str, run: Run, at: float) -> None:
+        """Leave a run that nobody has claimed yet alone for a while: its marker will tell, and there may be a thousand."""
+        before = self._unclaimed.pop(run_id, None)
+        if run.state is RunState.WAITING:
+            wait_s = self._look_s if before is None else min(2 * before.wait_s, _UNCLAIMED_S)
+            self._unclaimed[run_id] = _Unclaimed(at + wait_s, wait_s)
 
     def _unknown_retry(self, run_id: str, run: Run) -> str | None:
         """Return the retry of a run found in flight that has failed: its driver may have died before it noted it."""

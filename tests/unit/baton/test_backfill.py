@@ -36,6 +36,7 @@ class FakeRuns:
     published: list[str] = field(default_factory=list)
     states: dict[str, RunState] = field(default_factory=dict)
     letters: list[Summary] = field(default_factory=list)
+    looked: list[str] = field(default_factory=list)
     most: int = 0
 
     def publish_data_ready(
@@ -58,6 +59,7 @@ class FakeRuns:
         self.objects.delete(f"inflight/preprocess/{run_id}")
 
     def look(self, run_id: str) -> Run:
+        self.looked.append(run_id)
         state = self.states.get(run_id, RunState.WAITING)
         failure = {"reason": "r", "message": "broken", "mend": "m"} if state is RunState.FAILED else None
         return Run(run_id, "p", state, (StageView("preprocess", outcome=state.value, failure=failure),))
@@ -86,8 +88,10 @@ class Desk:
         self.drivers += 1
         return Store(self.objects, f"driver-{self.drivers}")
 
-    def drive(self, of: Plan, look: Callable[[Standing], None], concurrency: int = 2, **wish: bool) -> Standing:
-        driver = Driver(self.runs, self.objects, self.store(), of, concurrency, look, 0.0, self.clock)
+    def drive(
+        self, of: Plan, look: Callable[[Standing], None], concurrency: int = 2, look_s: float = 0.0, **wish: bool
+    ) -> Standing:
+        driver = Driver(self.runs, self.objects, self.store(), of, concurrency, look, look_s, self.clock)
         return driver.run(**wish)
 
     def end_all(self, standing: Standing, state: RunState = RunState.SUCCEEDED) -> None:
@@ -337,3 +341,18 @@ def test_fifty_thousand_sources_cost_a_look_what_ten_do(desk: Desk, monkeypatch:
         desk.drive(plan(*(f"gs://b/{n}" for n in range(50_000))), look, concurrency=10)
     assert named == 50_000
     assert len(desk.runs.published) == 200
+
+
+def test_runs_that_nobody_has_claimed_yet_are_not_read_at_every_look(desk: Desk) -> None:
+    """A thousand events that wait for a worker would cost a thousand reads a look; when claimed, their markers tell."""
+    looks = 0
+
+    def look(standing: Standing) -> None:
+        nonlocal looks
+        looks += 1
+        if looks == 30:
+            raise Stopped
+
+    with pytest.raises(Stopped):
+        desk.drive(plan(*(f"gs://b/refused-{n}" for n in range(100))), look, concurrency=100, look_s=0.005)
+    assert 100 <= len(desk.runs.looked) <= 100 * looks / 3
