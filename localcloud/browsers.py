@@ -5,6 +5,7 @@ client sends them so: `Origin` with another site's name, and, when the page's ow
 (DNS rebinding), a `Host` that is not loopback.
 """
 
+import functools
 import ipaddress
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
@@ -51,6 +52,7 @@ class KeepBrowsersOut:
         return True
 
 
+@functools.lru_cache(maxsize=256)
 def is_loopback(host: str) -> bool:
     """Whether a host's name or address means this machine only."""
     try:
@@ -59,6 +61,7 @@ def is_loopback(host: str) -> bool:
         return host == "localhost" or host.endswith(".localhost")
 
 
+@functools.lru_cache(maxsize=256)  # every request names the same host
 def _hostname(url: bytes) -> str:
     try:
         return urlsplit(url.decode("latin-1")).hostname or ""

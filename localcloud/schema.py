@@ -9,7 +9,7 @@ import binascii
 import functools
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -74,12 +74,16 @@ def snake(name: str) -> str:
     return re.sub(r"(?<=[a-z0-9])([A-Z])", lambda found: "_" + found.group(1).lower(), name[:1].lower() + name[1:])
 
 
+Check = Callable[[Any], bool]
+
+
 class SchemaBook:
     """All schemas of one document, by name."""
 
     def __init__(self, schemas: Mapping[str, Mapping[str, Any]], *, keeps_null: bool = False) -> None:
         self._texts: dict[str, str] = {name: json.dumps(_slim(raw)) for name, raw in schemas.items()}
         self._compiled: dict[str, dict[str, Any]] = {}
+        self._checks: dict[str, Check] = {}
         self._keeps_null = keeps_null
 
     def check_body(
@@ -89,6 +93,17 @@ class SchemaBook:
         prefix = "" if name.endswith(("Request", "Response")) else _field_of(name)
         walk = _Walk(self, violations, demand=demand, keeps_null=self._keeps_null or is_response)
         return walk.value({"$ref": name}, value, prefix, 0)
+
+    def fits(self, name: str, value: object) -> bool:
+        """Tell at a glance whether a value is right as it stands; False says no more than that it must be looked at.
+
+        What we answer ourselves is right all but always. To know it takes a tenth of the time of a walk, which is there to
+        name what is wrong and to bring odd spellings into the canonical form.
+        """
+        check = self._checks.get(name)
+        if check is None:
+            check = self._checks[name] = _check(self, self.schema(name))
+        return check(value)
 
     def schema(self, name: str) -> dict[str, Any]:
         """Compile a schema on first use: parsed, with a table of every accepted spelling of its fields."""
@@ -167,6 +182,56 @@ class _Walk:
             for key, item in value.items()
             if item is not None or self._keeps_null or spec.get("type") == "any"
         }
+
+
+def _check(book: SchemaBook, spec: Mapping[str, Any]) -> Check:
+    """Compile what `SchemaBook.fits` asks of one value: never true where a walk would find a violation."""
+    if "$ref" in spec:
+        return functools.partial(book.fits, spec["$ref"])  # compiled when first met: schemas refer to themselves
+    kind = spec.get("type", "string")
+    if kind == "any":
+        return lambda value: True
+    if kind == "array":
+        item = _check(book, spec["items"])
+        return lambda value: value.__class__ is list and all(map(item, value))
+    if "additionalProperties" in spec:
+        entry = _check(book, spec["additionalProperties"])
+        return lambda value: value.__class__ is dict and all(map(entry, value.values()))
+    if kind == "object":
+        return functools.partial(
+            _fits_object, {name: _check(book, inner) for name, inner in spec["properties"].items()}
+        )
+    return _scalar_check(spec, kind, spec.get("format", ""))
+
+
+def _fits_object(checks: Mapping[str, Check], value: Any) -> bool:
+    if value.__class__ is not dict:
+        return False
+    for name, item in value.items():
+        check = checks.get(name)
+        if check is None or not check(item):
+            return False
+    return True
+
+
+def _scalar_check(spec: Mapping[str, Any], kind: str, form: str) -> Check:
+    if "enum" in spec:
+        names = frozenset(spec["enum"])
+        return lambda value: value.__class__ is str and value in names
+    if form in _INT_RANGES:
+        low, high = _INT_RANGES[form]
+        if kind == "integer":
+            return lambda value: value.__class__ is int and low <= value <= high
+        # Fewer digits than the range has: those near its ends, and negative ones, are left to the walk.
+        longest = len(str(high)) - 1
+        return lambda value: value.__class__ is str and value.isdecimal() and value.isascii() and len(value) <= longest
+    if kind == "boolean":
+        return lambda value: value.__class__ is bool
+    if kind == "number":
+        return lambda value: value.__class__ is float or value.__class__ is int
+    if kind == "integer":
+        return lambda value: value.__class__ is int
+    return lambda value: value.__class__ is str and (not form or _well_formed(form, value))
 
 
 def scalar(
@@ -256,6 +321,7 @@ def _well_formed(form: str, value: str) -> bool:
     return True
 
 
+@functools.lru_cache(maxsize=1024)  # one answer says the same time in several fields
 def _is_datetime(value: str) -> bool:
     if _DATETIME.fullmatch(value) is None:
         return False
@@ -304,6 +370,7 @@ def _add_aliases(spec: dict[str, Any]) -> None:
             _add_aliases(spec[key])
 
 
+@functools.lru_cache(maxsize=4096)
 def _field_of(schema: str) -> str:
     return snake(re.sub(r"^GoogleCloud[A-Za-z]+?V\d+((alpha|beta)\d+)?(?=[A-Z])", "", schema))
 
