@@ -3,134 +3,141 @@
 `make chaos SEED=…` cancels fifty.
 """
 
+import contextlib
+import io
 import json
 import os
 import random
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
+from baton.__main__ import run
+from baton.client import Client
+from baton.errors import EXIT_OK
+from baton.profile import Profile
+from baton.runs import RunState
 from messages import DataReady, Envelope, encode
 from tests.chaos.verdict import (
+    ENDED,
     Evidence,
     deployments_are_of_served_runs,
     gather,
+    jobs_of,
     nothing_is_left,
     one_job_an_attempt,
 )
 from tests.support.audit import settled_audit
-from tests.support.house import ROOT, WORKERS, House, house
+from tests.support.house import WORKERS, House, house
 from tests.support.waiting import wait_until
 from workers.endpoint import deployed_model_id_of
 
 CANCELS = int(os.environ.get("CHAOS_CANCELS", "8"))
 SEED = int(os.environ.get("CHAOS_SEED", "20261127"))
-SECONDS = 20.0  # "within seconds", on two cores that start a command for each run at the same time
-AT_ONCE = 3
-# A command needs seconds to start when others do too: some start before their run, so that the cancellation meets its first
-# moments, and the runs last long enough for it to meet the last.
-_EARLIEST_S, _LATEST_S = -3.0, 3.0
-_JOB_S = 1.5
-_TRIES = 4  # so many runs for each that shall be cancelled: the others end before
+SECONDS = 20.0  # "within seconds", on two cores that have other work to do
+AT_ONCE = 4
+_JOB_S = 0.8
+_LATEST_S = 4.0  # about as long as a run takes
+_LOOK_S = 0.1
+_TRIES = 5  # so many runs for each that shall be cancelled: the others end before
 
 
 @dataclass
 class Case:
-    """One run and the command that shall cancel it."""
+    """One run, and when it shall be cancelled."""
 
     run_id: str
-    publish_at: float
     cancel_at: float
-    is_published: bool = False
-    command: subprocess.Popen[str] | None = None
-    took_s: float = 0.0
-    began: float = field(default=0.0)
-
-    @property
-    def is_over(self) -> bool:
-        return self.is_published and self.command is not None and self.command.poll() is not None
+    next_look: float = 0.0
+    asked_at: float = 0.0
 
 
 class Canceller:
-    """Keeps a few runs going and cancels each at its instant."""
+    """Keeps a few runs going and cancels each at its instant, by the command, in this process."""
 
-    def __init__(self, home: House, seed: int) -> None:
+    def __init__(self, home: House, client: Client, seed: int) -> None:
         self._home = home
+        self._client = client
         self._chance = random.Random(seed)
         self._started = 0
         self._open: list[Case] = []
-        self.cancelled: dict[str, float] = {}  # run id -> seconds from the start of the command to its end
+        self.cancelled: dict[str, float] = {}  # run id -> seconds from the command until nothing of it ran
         self.too_late: list[str] = []
 
     def tick(self) -> bool:
         """Do what is due; tell whether all that shall be cancelled are."""
         while len(self._open) < AT_ONCE and len(self.cancelled) + len(self._open) < CANCELS:
-            self._open.append(self._case())
-        now = time.monotonic()
+            self._open.append(self._start())
         for case in list(self._open):
-            self._further(case, now)
+            if not case.asked_at and time.monotonic() >= case.cancel_at:
+                self._cancel(case)
+            elif case.asked_at and time.monotonic() >= case.next_look:
+                self._look(case)
         return len(self.cancelled) >= CANCELS and not self._open
 
-    def _case(self) -> Case:
+    def _start(self) -> Case:
         assert self._started < CANCELS * _TRIES, f"only {len(self.cancelled)} of {self._started} could be cancelled"
-        lag_s, now = self._chance.uniform(_EARLIEST_S, _LATEST_S), time.monotonic()
         self._started += 1
-        return Case(f"cancel-{self._started}", now + max(0.0, -lag_s), now + max(0.0, lag_s))
+        run_id = f"cancel-{self._started}"
+        event = DataReady(pipeline="quick", source="gs://data/births.csv")
+        envelope = Envelope(f"{run_id}.data-ready", run_id, "//chaos", datetime.now(UTC), event)
+        self._home.publish("data-ready", *encode(envelope))
+        return Case(run_id, time.monotonic() + self._chance.uniform(0, _LATEST_S))
 
-    def _further(self, case: Case, now: float) -> None:
-        if not case.is_published and now >= case.publish_at:
-            event = DataReady(pipeline="quick", source="gs://data/births.csv")
-            envelope = Envelope(f"{case.run_id}.data-ready", case.run_id, "//chaos", datetime.now(UTC), event)
-            self._home.publish("data-ready", *encode(envelope))
-            case.is_published = True
-        if case.command is None and now >= case.cancel_at:
-            case.began = now
-            case.command = subprocess.Popen(
-                [sys.executable, "-m", "baton", "cancel", case.run_id, "--unclaimed", "--json"],
-                cwd=ROOT,
-                env=self._home.env(),
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                text=True,
-            )
-        if case.is_over:
-            self._open.remove(case)
-            self._note(case, now)
+    def _cancel(self, case: Case) -> None:
+        case.asked_at = time.monotonic()
+        out, err = io.StringIO(), io.StringIO()
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            code = run(["cancel", case.run_id, "--unclaimed", "--no-wait", "--json"])
+        if code == EXIT_OK:
+            assert json.loads(out.getvalue())[0]["id"] == case.run_id
+            return
+        assert "succeeded already" in err.getvalue(), (code, out.getvalue(), err.getvalue())
+        self._open.remove(case)
+        self.too_late.append(case.run_id)
 
-    def _note(self, case: Case, now: float) -> None:
-        assert case.command is not None
-        out, err = case.command.communicate(timeout=10)
-        if case.command.returncode == 0:
-            (run,) = json.loads(out)
-            assert run["state"] == "cancelled", out
-            self.cancelled[case.run_id] = now - case.began
-        else:
-            assert "succeeded already" in err or '"succeeded"' in out, (case.command.returncode, out, err)
+    def _look(self, case: Case) -> None:
+        state = self._client.look(case.run_id).state
+        case.next_look = time.monotonic() + _LOOK_S
+        if not state.is_final:
+            return
+        self._open.remove(case)
+        if state is not RunState.CANCELLED:
+            assert state is RunState.SUCCEEDED, state  # its outcome was certain when the command came
             self.too_late.append(case.run_id)
+            return
+        self.cancelled[case.run_id] = time.monotonic() - case.asked_at
+        active = [job for job in jobs_of(self._home, case.run_id) if job.state not in ENDED]
+        assert not active, f"run {case.run_id} is said to be cancelled, but {active} run"
 
 
-@pytest.mark.timeout(60 + 15 * CANCELS)
-def test_a_cancelled_run_leaves_nothing_running(tmp_path: Path) -> None:
+@pytest.mark.timeout(90 + 15 * CANCELS)
+def test_a_cancelled_run_leaves_nothing_running(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """At whatever instant: no running job, no deployment, no later stage, no marker; and the audit balances."""
     print(f"seed {SEED}, {CANCELS} cancellations")
-    began = time.monotonic()
-    with house(tmp_path, job_s=_JOB_S) as home:
-        home.start()
-        canceller = Canceller(home, SEED)
-        wait_until(canceller.tick, 30 + 10 * CANCELS, f"{CANCELS} cancellations of seed {SEED}")
-        wrong = list(wrong_with(home, canceller))
-        settled_audit(home)
-        where = [stopped_at(gather(home), run_id) for run_id in canceller.cancelled]
+    began, before = time.monotonic(), dict(os.environ)
+    try:
+        with house(tmp_path, job_s=_JOB_S) as home:
+            home.start()
+            with Client(Profile(home.env(), home=tmp_path, source="the test")) as client:
+                monkeypatch.setattr("baton.client.Client", lambda profile=None: client)
+                client.wait(client.publish_data_ready("gs://data/births.csv", "quick"), timeout_s=60)  # all are up
+                canceller = Canceller(home, client, SEED)
+                wait_until(canceller.tick, 60 + 12 * CANCELS, f"{CANCELS} cancellations of seed {SEED}")
+            wrong = list(wrong_with(home, canceller))
+            settled_audit(home)
+            where = [stopped_at(gather(home), run_id) for run_id in canceller.cancelled]
+    finally:
+        os.environ.clear()  # the client sets what its libraries read there
+        os.environ.update(before)
     slowest_s = max(canceller.cancelled.values())
     print(
-        f"seed {SEED}: {len(canceller.cancelled)} cancelled, { ({s: where.count(s) for s in sorted(set(where))}) }, "
-        f"{len(canceller.too_late)} had ended before; slowest command {slowest_s:.1f} s; "
+        f"seed {SEED}: {len(canceller.cancelled)} cancelled in { ({s: where.count(s) for s in sorted(set(where))}) }, "
+        f"{len(canceller.too_late)} had ended before; the slowest had stopped after {slowest_s:.1f} s; "
         f"whole test {time.monotonic() - began:.0f} s"
     )
     assert not wrong, f"seed {SEED}:\n" + "\n".join(wrong)
@@ -138,7 +145,7 @@ def test_a_cancelled_run_leaves_nothing_running(tmp_path: Path) -> None:
 
 
 def wrong_with(home: House, canceller: Canceller) -> Iterator[str]:
-    """Yield what is wrong at once: the command has said that nothing runs any more. Markers may take a sweep longer."""
+    """Yield what is wrong by now; the markers may take a sweep longer."""
     found = gather(home)
     found.markers = []
     yield from (*one_job_an_attempt(found), *nothing_is_left(found), *deployments_are_of_served_runs(found))
@@ -156,7 +163,7 @@ def wrong_with(home: House, canceller: Canceller) -> Iterator[str]:
 def _later_stages(found: Evidence, run_id: str) -> Iterator[str]:
     stages = [stage for stage in WORKERS if (run_id, stage) in found.records]
     outcomes = [found.records[run_id, stage].get("outcome") for stage in stages]
-    if outcomes.count("cancelled") < 1 and outcomes:
+    if outcomes == ["succeeded"] * len(WORKERS) or "failed" in outcomes:
         yield f"run {run_id} is cancelled, but its stages ended {dict(zip(stages, outcomes, strict=True))}"
     first = outcomes.index("cancelled") if "cancelled" in outcomes else len(stages)
     for stage in stages[first + 1 :]:
@@ -166,7 +173,11 @@ def _later_stages(found: Evidence, run_id: str) -> Iterator[str]:
 
 
 def stopped_at(found: Evidence, run_id: str) -> str:
-    """Return the stage at which a cancelled run stopped, or "unclaimed"."""
-    stages = [stage for stage in WORKERS if (run_id, stage) in found.records]
-    ended = [stage for stage in stages if found.records[run_id, stage].get("outcome") == "cancelled"]
-    return ended[0] if ended else "unclaimed"
+    """Return the stage at which a cancelled run stopped, or before which."""
+    for stage in WORKERS:
+        outcome = found.records.get((run_id, stage), {}).get("outcome")
+        if outcome is None:
+            return f"before {stage}"
+        if outcome == "cancelled":
+            return stage
+    return "after all"

@@ -14,7 +14,7 @@ from tests.support.house import BUCKET, PROJECT, WORKERS, House
 _LOCATION = f"projects/{PROJECT}/locations/us-central1"
 _DATAFLOW = f"/v1b3/projects/{PROJECT}/locations/us-central1/jobs"
 _SUCCEEDED = ("JOB_STATE_DONE", "JOB_STATE_SUCCEEDED")
-_ENDED = (*_SUCCEEDED, "JOB_STATE_FAILED", "JOB_STATE_CANCELLED")
+ENDED = (*_SUCCEEDED, "JOB_STATE_FAILED", "JOB_STATE_CANCELLED")
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +130,7 @@ def one_job_an_attempt(found: Evidence) -> Iterator[str]:
     by_attempt: dict[tuple[str, str, int], list[Job]] = defaultdict(list)
     for job in found.jobs:
         by_attempt[job.run_id, job.stage, job.attempt].append(job)
-        if job.state not in _ENDED:
+        if job.state not in ENDED:
             yield f"job {job.id} of {job.run_id} is {job.state} still"
         if (job.run_id, job.stage) not in found.records:
             yield f"job {job.id} was launched for {job.stage} of {job.run_id}, which no record tells of"
