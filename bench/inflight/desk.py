@@ -80,6 +80,8 @@ class Desk:
         self._addresses: dict[str, str] = {}
         self._endpoints: dict[str, str] = {}
         self._local = threading.local()
+        self._channel: grpc.Channel | None = None
+        self._listener: threading.Thread | None = None
 
     def __enter__(self) -> Self:
         try:
@@ -102,6 +104,10 @@ class Desk:
 
     def close(self) -> None:
         """End the worker, then what it stands on."""
+        if self._channel is not None:
+            self._channel.close()
+        if self._listener is not None:
+            self._listener.join()
         for name in reversed(list(self._processes)):
             self.stop(name)
 
@@ -273,18 +279,19 @@ class Desk:
             while True:
                 try:
                     answer = self._subscriber.pull(subscription=name, max_messages=1000, timeout=30)
+                    now = time.monotonic()
+                    for received in answer.received_messages:
+                        told.put((received.message.attributes["ce-subject"], now))
+                    if answer.received_messages:
+                        ids = [received.ack_id for received in answer.received_messages]
+                        self._subscriber.acknowledge(subscription=name, ack_ids=ids, timeout=30)
                 except google_errors.DeadlineExceeded:
                     continue  # nothing came; look again
-                except (google_errors.GoogleAPICallError, ValueError):
-                    return  # the broker, or our channel to it, has been closed: the measurement is over
-                now = time.monotonic()
-                for received in answer.received_messages:
-                    told.put((received.message.attributes["ce-subject"], now))
-                if answer.received_messages:
-                    ids = [received.ack_id for received in answer.received_messages]
-                    self._subscriber.acknowledge(subscription=name, ack_ids=ids, timeout=30)
+                except (google_errors.GoogleAPIError, ValueError):
+                    return  # our channel has been closed: the measurement is over; whoever waits for events finds none
 
-        threading.Thread(target=pull, daemon=True, name="bench-listen").start()
+        self._listener = threading.Thread(target=pull, daemon=True, name="bench-listen")
+        self._listener.start()
         return told
 
     # -- processes ---------------------------------------------------------------------------------------------------
@@ -307,7 +314,7 @@ class Desk:
         done = subprocess.run(argv, cwd=ROOT, env=self._environment(), capture_output=True, text=True, timeout=120)
         if done.returncode:
             raise RuntimeError(f"{' '.join(argv)} ended with {done.returncode}:\n{done.stdout}{done.stderr}")
-        channel = grpc.insecure_channel(self._endpoints["PUBSUB_EMULATOR_HOST"])
+        channel = self._channel = grpc.insecure_channel(self._endpoints["PUBSUB_EMULATOR_HOST"])
         self._publisher = PublisherClient(transport=PublisherGrpcTransport(channel=channel))
         self._subscriber = SubscriberClient(transport=SubscriberGrpcTransport(channel=channel))
 
