@@ -117,7 +117,8 @@ class Store:
                 )
             self._database.execute("COMMIT")
         except BaseException:
-            self._database.execute("ROLLBACK")
+            if self._database.in_transaction:  # after some errors of the disk SQLite has rolled back by itself
+                self._database.execute("ROLLBACK")
             raise
         for (kind, name), (parent, document) in pending.items():
             if document is None:

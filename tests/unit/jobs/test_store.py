@@ -1,5 +1,6 @@
 """The jobs service's memory."""
 
+import resource
 import sqlite3
 from pathlib import Path
 
@@ -71,3 +72,28 @@ def test_only_the_owner_reads_it(tmp_path: Path) -> None:
     store = Store(tmp_path)
     assert (tmp_path / "jobs.sqlite").stat().st_mode & 0o777 == 0o600
     store.close()
+
+
+def test_a_disk_that_refuses_leaves_the_store_as_it_was(tmp_path: Path) -> None:
+    """The disk's own error is told, nothing has happened, what should follow does not, and the next write works."""
+    store = Store(tmp_path)
+    store.put("job", "a", {"n": 1})
+    followed: list[str] = []
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, before[1]))
+    try:
+        with pytest.raises(sqlite3.OperationalError, match="disk I/O error"), store.transaction():  # noqa: PT012
+            store.put("job", "a", {"n": 2})
+            store.after_commit(lambda: followed.append("refused"))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert store.get("job", "a") == {"n": 1}
+    with store.transaction():
+        store.put("job", "a", {"n": 3})
+        store.after_commit(lambda: followed.append("kept"))
+        assert followed == []
+    assert followed == ["kept"]
+    store.close()
+    again = Store(tmp_path)
+    assert again.get("job", "a") == {"n": 3}
+    again.close()
