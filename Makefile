@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up test simulate lint lock clean check-python
+.PHONY: help setup demo up test simulate chaos lint lock clean check-python
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /	/' | expand -t 12
@@ -23,6 +23,10 @@ test: $(READY)  ## run all tests
 
 simulate: $(READY)  ## run the real workers through N simulated histories from SEED
 	$(BIN)/python -m tests.simulation --seed $(or $(SEED),1) --histories $(or $(N),10000) --processes $(or $(P),2)
+
+chaos: $(READY)  ## kill, freeze and spoil everything under RUNS real runs, and cancel fifty, from SEED
+	CHAOS_SEED=$(or $(SEED),1) CHAOS_RUNS=$(or $(RUNS),200) CHAOS_CANCELS=$(or $(CANCELS),50) \
+		$(BIN)/python -m pytest -s tests/chaos/test_storm.py tests/chaos/test_cancel.py
 
 lint: $(READY)  ## format check, linter, type checker
 	$(BIN)/ruff format --check .
