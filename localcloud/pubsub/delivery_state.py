@@ -78,6 +78,11 @@ class DeliveryState:
         return any(lease.state == LeaseState.LEASED for lease in self.leases.by_seq.values())
 
     @property
+    def retention_s(self) -> float:
+        """How long an unacked message stays: as long as the subscription or its topic keeps it."""
+        return max(self.settings.retention_s, self.log.retention_s)
+
+    @property
     def outstanding(self) -> int:
         """How many messages are out with readers, gone ones included, and not given back."""
         return sum(lease.state == LeaseState.LEASED for lease in self.leases.by_seq.values())

@@ -50,7 +50,7 @@ class Housekeeping:
         log = subscription.log
         if subscription.backlog.cursor >= log.last_position or subscription.is_leasing:
             return
-        target = log.last_before(now_us - int(subscription.settings.retention_s * 1e6))
+        target = log.last_before(now_us - int(subscription.retention_s * 1e6))
         if target > subscription.backlog.cursor:
             self._broker.write_acks(subscription)
             self._broker.reposition(subscription, target)

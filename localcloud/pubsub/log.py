@@ -69,6 +69,8 @@ class TopicLog:
         self._cache = cache
         self.floor = 0
         self.last_position = 0
+        self.retention_s = 0.0
+        """How long the topic keeps messages for all its subscriptions, acked or not; 0 if it leaves that to them."""
 
     def load(self) -> None:
         """Learn from disk where the log ends."""

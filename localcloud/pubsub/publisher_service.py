@@ -54,7 +54,10 @@ class PublisherService:
         """Create a topic."""
         self._check(request)
         if request.name in self._broker.registry.topics:
-            raise AlreadyExists(f"topic {request.name} exists already (resource={request.name.rpartition('/')[2]}).")
+            raise AlreadyExists(
+                f"topic {request.name} exists already; use it, or choose another name "
+                f"(resource={request.name.rpartition('/')[2]})."
+            )
         config = wire.Topic()
         config.CopyFrom(request)
         config.ClearField("state")
@@ -74,7 +77,7 @@ class PublisherService:
 
     async def update_topic(self, request: Any, context: Any) -> Any:
         """Change the fields named by the mask."""
-        topic = self._broker.registry.topic(request.topic.name)
+        topic = self._broker.registry.topic(names.check(request.topic.name, "topics", "topic.name"))
         changed = merge(topic.config, request.topic, request.update_mask.paths, _UPDATABLE)
         self._check(changed)
         topic.configure(changed)

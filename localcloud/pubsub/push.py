@@ -10,7 +10,6 @@ import asyncio
 import base64
 import json
 import logging
-import time
 from typing import Any
 
 from localcloud.pubsub import wire
@@ -111,7 +110,7 @@ class PushLoop:
         import httpx
 
         config = self._subscription.config.push_config
-        body, headers = _request(self._subscription, delivery, message)
+        body, headers = _request(self._subscription, delivery, message, int(self._broker.clock.time()))
         try:
             answer = await self._client.post(
                 config.push_endpoint, content=body, headers=headers, timeout=self._subscription.settings.ack_deadline_s
@@ -134,12 +133,12 @@ class PushLoop:
         )
 
 
-def _request(subscription: Subscription, delivery: Delivery, message: Any) -> tuple[bytes, dict[str, str]]:
+def _request(subscription: Subscription, delivery: Delivery, message: Any, now_s: int) -> tuple[bytes, dict[str, str]]:
     """Body and headers, wrapped or not."""
     config = subscription.config.push_config
     headers = {"User-Agent": "CloudPubSub-Google"}
     if config.HasField("oidc_token"):
-        headers["Authorization"] = f"Bearer {_unsigned_token(config)}"
+        headers["Authorization"] = f"Bearer {_unsigned_token(config, now_s)}"
     if config.WhichOneof("wrapper") == "no_wrapper":
         if config.no_wrapper.write_metadata:
             headers |= _metadata_headers(subscription, delivery, message)
@@ -180,11 +179,10 @@ def _is_header(key: str, value: str) -> bool:
     return is_token and value.isprintable() and value.isascii()
 
 
-def _unsigned_token(config: Any) -> str:
+def _unsigned_token(config: Any, now_s: int) -> str:
     def part(content: dict[str, Any]) -> str:
         return base64.urlsafe_b64encode(json.dumps(content).encode()).decode("ascii").rstrip("=")
 
-    now_s = int(time.time())
     token = config.oidc_token
     claims = {
         "aud": token.audience or config.push_endpoint,

@@ -77,10 +77,14 @@ class Schemas:
             AlreadyExists: the name is taken.
         """
         if name in self._by_name:
-            raise AlreadyExists(f"schema {name} exists already (resource={name.rpartition('/')[2]}).")
+            raise AlreadyExists(
+                f"schema {name} exists already; commit a revision to it (resource={name.rpartition('/')[2]})."
+            )
         compiled = await compile_schema(config)
         if name in self._by_name:
-            raise AlreadyExists(f"schema {name} exists already (resource={name.rpartition('/')[2]}).")
+            raise AlreadyExists(
+                f"schema {name} exists already; commit a revision to it (resource={name.rpartition('/')[2]})."
+            )
         schema = self._by_name[name] = Schema(name)
         return await self._add(schema, config.type_, config.definition, compiled)
 

@@ -38,7 +38,11 @@ class SnapshotService:
         )
         name = request.name or f"{names.project_of(request.subscription)}/snapshots/server-picked-{uuid.uuid4().hex}"
         names.check(name, "snapshots")
-        validation.labels(request.labels)
+        validation.labels(request.labels, name)
+        if subscription.config.detached:
+            raise FailedPrecondition(
+                f"{subscription.name} is detached from its topic; it has no messages to keep in {name}."
+            )
         return self._snapshots.shown(await self._snapshots.create(name, subscription, request.labels))
 
     async def get_snapshot(self, request: Any, context: Any) -> Any:
@@ -61,7 +65,7 @@ class SnapshotService:
         """Change a snapshot's labels or expiry."""
         snapshot = self._snapshots.get(names.check(request.snapshot.name, "snapshots", "snapshot"))
         changed = merge(snapshot.config, request.snapshot, request.update_mask.paths, _UPDATABLE)
-        validation.labels(changed.labels)
+        validation.labels(changed.labels, changed.name)
         if wire.to_us(changed.expire_time) <= self._broker.now_us():
             raise InvalidArgument(f"expire_time of {changed.name} is not in the future; set a later one.")
         await self._snapshots.update(snapshot, changed)

@@ -85,7 +85,9 @@ class Snapshots:
             FailedPrecondition: the backlog is so old that the snapshot would live for less than an hour.
         """
         if name in self._by_name:
-            raise AlreadyExists(f"snapshot {name} exists already (resource={name.rpartition('/')[2]}).")
+            raise AlreadyExists(
+                f"snapshot {name} exists already; choose another name (resource={name.rpartition('/')[2]})."
+            )
         topic = self._broker.registry.topic_of(subscription)
         now_us = self._broker.now_us()
         expire_us = (topic.log.first_after(subscription.backlog.cursor) or now_us) + _LIFETIME_US

@@ -77,9 +77,11 @@ class SubscriberService:
         if not config.name:
             config.name = f"{names.project_of(config.topic)}/subscriptions/server-picked-{uuid.uuid4().hex}"
         self._check(config)
+        self._check_dead_letter_topic(config)
         if config.name in self._broker.registry.subscriptions:
             raise AlreadyExists(
-                f"subscription {config.name} exists already (resource={config.name.rpartition('/')[2]})."
+                f"subscription {config.name} exists already; use it, or choose another name "
+                f"(resource={config.name.rpartition('/')[2]})."
             )
         topic = self._broker.registry.topic(config.topic)
         self._fill_defaults(config)
@@ -103,7 +105,12 @@ class SubscriberService:
     def _check(self, config: Any) -> None:
         validation.subscription(config, self._min_ack_deadline_s)
         if config.filter:
-            compile_filter(config.filter)
+            try:
+                compile_filter(config.filter)
+            except InvalidArgument as error:
+                raise InvalidArgument(f"{config.name}: {error}") from None
+
+    def _check_dead_letter_topic(self, config: Any) -> None:
         if config.HasField("dead_letter_policy"):
             self._broker.registry.topic(config.dead_letter_policy.dead_letter_topic, "dead_letter_topic")
 
@@ -156,6 +163,8 @@ class SubscriberService:
         changed = merge(before, request.subscription, request.update_mask.paths, _UPDATABLE)
         self._fill_defaults(changed)
         self._check(changed)
+        if changed.dead_letter_policy != before.dead_letter_policy:
+            self._check_dead_letter_topic(changed)  # one that was deleted since does not hinder other changes
         subscription.configure(changed)
         if subscription.book is None:
             self._broker.store.write(lease_book.DELETE_ALL, [(subscription.no,)])
@@ -209,6 +218,7 @@ class SubscriberService:
         subscription = self._named(request.subscription)
         validation.ack_request(request)
         validation.ack_deadline(request.ack_deadline_seconds, subscription.name)
+        _check_attached(subscription)
         failures = subscription.modify(request.ack_ids, [request.ack_deadline_seconds] * len(request.ack_ids))
         if subscription.book is not None:
             await self._broker.store.settle()
@@ -220,10 +230,7 @@ class SubscriberService:
         """Acknowledge messages; with exactly-once, answered when that is on disk."""
         subscription = self._named(request.subscription)
         validation.ack_request(request)
-        if subscription.config.detached:
-            raise FailedPrecondition(
-                f"{subscription.name} is detached from its topic; there is nothing left to acknowledge."
-            )
+        _check_attached(subscription)
         failures = subscription.ack(request.ack_ids)
         if subscription.settings.is_exactly_once:
             await self._broker.store.settle()
@@ -262,6 +269,13 @@ class SubscriberService:
     async def streaming_pull(self, call: Call) -> None:
         """Messages as they come."""
         await StreamingPull(self._broker, call).run()
+
+
+def _check_attached(subscription: Subscription) -> None:
+    if subscription.config.detached:
+        raise FailedPrecondition(
+            f"{subscription.name} is detached from its topic; nothing of it is left to acknowledge."
+        )
 
 
 def _patience_s(remaining_s: float | None) -> float:

@@ -103,7 +103,7 @@ class Subscription(Answers):
         rows = self.log.read(seqs, max_bytes)
         now_s = self._clock.monotonic()
         deadline_s = now_s + (consumer.ack_deadline_s or self.settings.ack_deadline_s)
-        oldest_us = int((self._clock.time() - self.settings.retention_s) * 1e6)
+        oldest_us = int((self._clock.time() - self.retention_s) * 1e6)
         counts_attempts = bool(self.settings.dead_letter_topic)
         deliveries: list[Delivery] = []
         for index, row in enumerate(rows):

@@ -32,6 +32,7 @@ class Topic:
         self.name: str = DELETED_TOPIC if self.is_deleted else config.name
         self.has_schema = config.HasField("schema_settings")
         self.retention_s = wire.to_s(config.message_retention_duration)
+        self.log.retention_s = 0.0 if self.is_deleted else self.retention_s
 
     @property
     def keeps_messages(self) -> bool:

@@ -14,6 +14,8 @@ MAX_ATTRIBUTE_VALUE_BYTES = 1024
 MAX_ORDERING_KEY_BYTES = 1024
 MAX_ACK_REQUEST_BYTES = 512 * 1024
 _NOT_OFFERED = ("bigtable_config", "message_transforms")
+MAX_LABELS = 64
+MAX_LABEL = 63
 _DAY_S = 86_400.0
 
 
@@ -75,19 +77,21 @@ def _check_attributes(attributes: Any, topic: str, index: int) -> None:
             )
 
 
-def _between(value: float, low: float, high: float, field: str, unit: str) -> None:
-    if not low <= value <= high:
-        raise InvalidArgument(f"{field}={value:g} {unit} is out of bounds; set it from {low:g} to {high:g} {unit}.")
+def _between(value_s: float, low_s: float, high_s: float, field: str, name: str) -> None:
+    if not low_s <= value_s <= high_s:
+        raise InvalidArgument(
+            f"{field}={value_s:g} s of {name} is out of bounds; set it from {low_s:g} to {high_s:g} s."
+        )
 
 
-def duration(message: Any, field: str, low_s: float, high_s: float) -> None:
-    """Check the Duration in a field, if it is set.
+def duration(message: Any, field: str, low_s: float, high_s: float, name: str) -> None:
+    """Check the Duration in a field of the resource `name`, if it is set.
 
     Raises:
         InvalidArgument: out of bounds.
     """
     if message.HasField(field):
-        _between(wire.to_s(getattr(message, field)), low_s, high_s, field, "s")
+        _between(wire.to_s(getattr(message, field)), low_s, high_s, field, name)
 
 
 def topic(config: Any) -> None:
@@ -97,8 +101,8 @@ def topic(config: Any) -> None:
         InvalidArgument: a field is malformed.
     """
     names.check(config.name, "topics")
-    labels(config.labels)
-    duration(config, "message_retention_duration", 600, 31 * _DAY_S)
+    labels(config.labels, config.name)
+    duration(config, "message_retention_duration", 600, 31 * _DAY_S, config.name)
 
 
 def subscription(config: Any, min_ack_deadline_s: int) -> None:
@@ -109,10 +113,10 @@ def subscription(config: Any, min_ack_deadline_s: int) -> None:
         OutOfRange: max_delivery_attempts is.
     """
     names.check(config.name, "subscriptions")
-    labels(config.labels)
+    labels(config.labels, config.name)
     if config.ack_deadline_seconds:
-        _between(config.ack_deadline_seconds, min_ack_deadline_s, 600, "ack_deadline_seconds", "s")
-    duration(config, "message_retention_duration", 600, 31 * _DAY_S)
+        _between(config.ack_deadline_seconds, min_ack_deadline_s, 600, "ack_deadline_seconds", config.name)
+    duration(config, "message_retention_duration", 600, 31 * _DAY_S, config.name)
     if config.HasField("dead_letter_policy"):
         policy = config.dead_letter_policy
         names.check(policy.dead_letter_topic, "topics", "dead_letter_topic")
@@ -122,9 +126,9 @@ def subscription(config: Any, min_ack_deadline_s: int) -> None:
             )
     _check_delivery(config)
     if config.HasField("retry_policy"):
-        _check_retry(config.retry_policy)
+        _check_retry(config.retry_policy, config.name)
     if config.HasField("expiration_policy") and config.expiration_policy.HasField("ttl"):
-        _between(wire.to_s(config.expiration_policy.ttl), _DAY_S, 3650 * _DAY_S, "expiration_policy.ttl", "s")
+        _between(wire.to_s(config.expiration_policy.ttl), _DAY_S, 3650 * _DAY_S, "expiration_policy.ttl", config.name)
 
 
 def _check_delivery(config: Any) -> None:
@@ -136,10 +140,12 @@ def _check_delivery(config: Any) -> None:
     if sum(map(bool, (push.push_endpoint, table, storage.bucket))) > 1:
         raise InvalidArgument(f"{config.name} has more than one of push, BigQuery and Cloud Storage; choose one.")
     if table and len(table.replace(":", ".", 1).split(".")) != 3:
-        raise InvalidArgument(f"bigquery_config.table={table[:200]!r} is not of the form PROJECT.DATASET.TABLE.")
+        raise InvalidArgument(
+            f"bigquery_config.table={table[:200]!r} of {config.name} is malformed; write PROJECT.DATASET.TABLE."
+        )
     if config.bigquery_config.use_table_schema and config.bigquery_config.use_topic_schema:
         raise InvalidArgument(f"{config.name} uses both the table's and the topic's schema; choose one.")
-    duration(storage, "max_duration", 60, 600)
+    duration(storage, "max_duration", 60, 600, config.name)
     if storage.max_messages and storage.max_messages < 1000:
         raise InvalidArgument(f"max_messages={storage.max_messages} on {config.name}; set at least 1000.")
     if storage.max_bytes and not 1000 <= storage.max_bytes <= 10 << 30:
@@ -147,32 +153,41 @@ def _check_delivery(config: Any) -> None:
     if push.push_endpoint:
         parts = urlsplit(push.push_endpoint)
         if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise InvalidArgument(f"push_endpoint={push.push_endpoint[:200]!r} is not an http:// or https:// URL.")
+            raise InvalidArgument(
+                f"push_endpoint={push.push_endpoint[:200]!r} of {config.name} is no http:// or https:// URL; give one."
+            )
 
 
-def _check_retry(policy: Any) -> None:
-    duration(policy, "minimum_backoff", 0, 600)
-    duration(policy, "maximum_backoff", 0, 600)
+def _check_retry(policy: Any, name: str) -> None:
+    duration(policy, "minimum_backoff", 0, 600, name)
+    duration(policy, "maximum_backoff", 0, 600, name)
     if policy.HasField("maximum_backoff") and wire.to_s(policy.maximum_backoff) < wire.to_s(policy.minimum_backoff):
         raise InvalidArgument(
-            f"maximum_backoff={wire.to_s(policy.maximum_backoff):g} s is less than "
+            f"maximum_backoff={wire.to_s(policy.maximum_backoff):g} s of {name} is less than "
             f"minimum_backoff={wire.to_s(policy.minimum_backoff):g} s; raise the maximum."
         )
 
 
-def labels(values: Any) -> None:
-    """Check resource labels.
+def labels(values: Any, name: str) -> None:
+    """Check the labels of the resource `name`. Source: cloud.google.com/pubsub/docs/create-topic-labels.
 
     Raises:
-        InvalidArgument: too many, or one too long.
+        InvalidArgument: too many, one too long, or one of other characters.
     """
-    if len(values) > 64:
-        raise InvalidArgument(f"{len(values)} labels; use at most 64.")
+    if len(values) > MAX_LABELS:
+        raise InvalidArgument(f"{name} has {len(values)} labels; use at most {MAX_LABELS}.")
     for key, value in values.items():
-        if not key or len(key) > 63 or len(value) > 63:
+        is_fine = 0 < len(key) <= MAX_LABEL and len(value) <= MAX_LABEL and key[0].isalpha()
+        if not (is_fine and all(map(_is_label_letter, key + value))):
             raise InvalidArgument(
-                f"label {key[:80]!r}={value[:80]!r} is too long or has no key; use 1 to 63 characters."
+                f"label {key[:80]!r}={value[:80]!r} of {name} cannot be kept; use at most {MAX_LABEL} lower-case letters, "
+                "digits, hyphens and underscores, and begin the key with a letter."
             )
+
+
+def _is_label_letter(letter: str) -> bool:
+    """Letters of any language count, but no capitals."""
+    return letter in "-_" or letter.isdecimal() or (letter.isalpha() and letter == letter.lower())
 
 
 def ack_deadline(seconds: int, subscription_name: str) -> None:

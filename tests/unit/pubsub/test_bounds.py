@@ -11,7 +11,7 @@ LIMIT_BYTES = 4 << 20
 
 def test_page_of_bulky_topics_is_cut_and_goes_on(lab: Lab) -> None:
     """1,000 topics of 8 KB do not fit one answer: pages are shorter, and together they are all."""
-    labels = {f"{index:060}": "x" * 60 for index in range(64)}
+    labels = {f"k{index:059}": "x" * 60 for index in range(64)}
     names = [f"projects/p/topics/topic-{index:04}" for index in range(500)]
     for name in names:
         lab.create_topic(name, labels=labels)

@@ -1,8 +1,10 @@
 """Seek, snapshots, retention and expiration: days in milliseconds."""
 
+from typing import Any
+
 import pytest
 
-from localcloud.pubsub.errors import FailedPrecondition, NotFound
+from localcloud.pubsub.errors import FailedPrecondition, InvalidArgument, NotFound
 from tests.unit.pubsub.lab import SUBSCRIPTION, TOPIC, Lab
 
 DAY_S = 86_400
@@ -92,6 +94,86 @@ def test_topic_retention_lets_a_new_subscription_seek_back(lab: Lab) -> None:
     lab.advance(3 * 3600)
     lab.seek(time_s=0)
     assert lab.data() == []
+
+
+def test_topic_retention_keeps_what_a_subscription_would_let_go(lab: Lab) -> None:
+    """An unacked message leaves once neither its subscription nor its topic keeps it; a deleted topic keeps nothing."""
+    lab.create_topic(TOPIC, message_retention_duration={"seconds": 3 * DAY_S})
+    lab.subscribe(message_retention_duration={"seconds": 600}, ack_deadline_seconds=600)
+    lab.subscribe(OTHER, message_retention_duration={"seconds": 600})
+    lab.publish("old")
+    lab.advance(3 * DAY_S - 60)
+    assert lab.data() == ["old"]
+    lab.crash()
+    assert lab.data() == ["old"]
+    lab.advance(120)
+    lab.advance(600)
+    assert lab.data() == []
+    lab.publish("new")
+    lab.advance(1200)
+    lab.call(lab.publisher.delete_topic, "DeleteTopicRequest", topic=TOPIC)
+    assert lab.data(OTHER) == []
+
+
+def test_topic_retention_can_come_and_go(lab: Lab) -> None:
+    """An update counts for what is there already."""
+    lab.subscribe(message_retention_duration={"seconds": 600})
+    lab.publish("a")
+
+    def retain(**fields: Any) -> None:
+        lab.call(
+            lab.publisher.update_topic,
+            "UpdateTopicRequest",
+            topic={"name": TOPIC, **fields},
+            update_mask={"paths": ["message_retention_duration"]},
+        )
+
+    retain(message_retention_duration={"seconds": DAY_S})
+    lab.advance(1200)
+    [taken] = lab.take()
+    lab.nack(taken)
+    retain()
+    assert lab.data() == []
+
+
+def test_snapshots_are_listed_changed_and_named(lab: Lab) -> None:
+    """By project and by topic, in pages; labels and expiry can be changed, the name is picked where none is given."""
+    lab.subscribe()
+    for index in range(5):
+        _snapshot(lab, f"{SNAPSHOT}-{index}")
+    seen, token = [], ""
+    while True:
+        page = lab.call(
+            lab.seeker.list_snapshots, "ListSnapshotsRequest", project="projects/p", page_size=2, page_token=token
+        )
+        assert len(page.snapshots) <= 2
+        seen += [item.name for item in page.snapshots]
+        token = page.next_page_token
+        if not token:
+            break
+    assert seen == [f"{SNAPSHOT}-{index}" for index in range(5)]
+    listed = lab.call(lab.publisher.list_topic_snapshots, "ListTopicSnapshotsRequest", topic=TOPIC)
+    assert list(listed.snapshots) == seen
+    expires_s = int(lab.clock.time()) + 7200
+    changed = lab.call(
+        lab.seeker.update_snapshot,
+        "UpdateSnapshotRequest",
+        snapshot={"name": seen[0], "labels": {"k": "v"}, "expire_time": {"seconds": expires_s}},
+        update_mask={"paths": ["labels", "expire_time"]},
+    )
+    assert (dict(changed.labels), changed.expire_time.seconds, changed.topic) == ({"k": "v"}, expires_s, TOPIC)
+    lab.crash()
+    shown = lab.call(lab.seeker.get_snapshot, "GetSnapshotRequest", snapshot=seen[0])
+    assert (dict(shown.labels), shown.expire_time.seconds) == ({"k": "v"}, expires_s)
+    with pytest.raises(InvalidArgument, match="not in the future; set a later one"):
+        lab.call(
+            lab.seeker.update_snapshot,
+            "UpdateSnapshotRequest",
+            snapshot={"name": seen[0]},
+            update_mask={"paths": ["expire_time"]},
+        )
+    picked = lab.call(lab.seeker.create_snapshot, "CreateSnapshotRequest", subscription=SUBSCRIPTION)
+    assert picked.name.startswith("projects/p/snapshots/")
 
 
 def test_snapshot_restores_what_was_unacked(lab: Lab) -> None:
