@@ -55,7 +55,7 @@ class Answers(DeliveryState):
         if self.settings.is_exactly_once:
             if lease.state != LeaseState.LEASED:
                 return INVALID_ACK_ID
-            if lease.queue is not None and lease.queue.in_flight[0] is not lease:
+            if lease.queue is not None and lease.queue.in_flight.first is not lease:
                 return UNORDERED_ACK_ID
         if lease.queue is None:
             self._release(lease)

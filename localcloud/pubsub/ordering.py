@@ -8,6 +8,7 @@ from collections import deque
 
 from localcloud.pubsub.consumer import Consumer
 from localcloud.pubsub.leases import Lease, LeaseState
+from localcloud.pubsub.line import Line
 
 
 class KeyQueue:
@@ -17,8 +18,8 @@ class KeyQueue:
 
     def __init__(self, key: str) -> None:
         self.key = key
-        self.waiting: deque[int] = deque()
-        self.in_flight: deque[Lease] = deque()
+        self.waiting: Line[int] = Line()
+        self.in_flight: Line[Lease] = Line()
         self.owner: Consumer | None = None
         self.is_listed = False
         self.is_parked = False
@@ -91,7 +92,7 @@ class KeyQueues:
                     continue
                 queue.owner = consumer
                 while queue.waiting and len(picked) < limit:
-                    picked.append((queue, queue.waiting.popleft()))
+                    picked.append((queue, queue.waiting.take_first()))
                     self.waiting -= 1
                 if not queue.waiting:
                     lists.popleft()
@@ -104,7 +105,7 @@ class KeyQueues:
     def put_back(self, picked: list[tuple[KeyQueue, int]]) -> None:
         """Undo `pick` for messages that did not fit; those leased before stay."""
         for queue, seq in reversed(picked):
-            queue.waiting.appendleft(seq)
+            queue.waiting.append_first(seq)
             self.waiting += 1
         for queue, _ in picked:
             self.list_ready(queue)
@@ -116,8 +117,8 @@ class KeyQueues:
             return [lease]
         lease.state = LeaseState.HELD
         effective: list[Lease] = []
-        while queue.in_flight and queue.in_flight[0].state == LeaseState.HELD:
-            effective.append(queue.in_flight.popleft())
+        while queue.in_flight and queue.in_flight.first.state == LeaseState.HELD:
+            effective.append(queue.in_flight.take_first())
         self.settle(queue)
         return effective
 
@@ -148,8 +149,8 @@ class KeyQueues:
         assert queue is not None
         back: list[Lease] = []
         while queue.in_flight:
-            last = queue.in_flight.pop()
-            queue.waiting.appendleft(last.seq)
+            last = queue.in_flight.take_last()
+            queue.waiting.append_first(last.seq)
             self.waiting += 1
             back.append(last)
             if last is lease:

@@ -5,7 +5,8 @@ from typing import Any
 
 from google.protobuf.message import DecodeError
 
-from localcloud.pubsub import names, validation, wire
+from localcloud.pubsub import large, names, validation, wire
+from localcloud.pubsub.ack_ids import seq_of
 from localcloud.pubsub.broker import Broker
 from localcloud.pubsub.consumer import Consumer
 from localcloud.pubsub.errors import FailedPrecondition, InvalidArgument, PubSubError, Unavailable
@@ -86,6 +87,8 @@ class StreamingPull:
                     ),
                 )
             )
+            if self._unsent:
+                large.note(subscription.name, seq_of(self._unsent[0].ack_id), response)
             # From here on the client may have them: if the stream breaks now, their leases run to the deadline.
             self._unsent = []
             await self._call.write(response)

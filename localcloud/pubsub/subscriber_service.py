@@ -3,7 +3,8 @@
 import uuid
 from typing import Any
 
-from localcloud.pubsub import lease_book, names, pages, validation, wire
+from localcloud.pubsub import large, lease_book, names, pages, validation, wire
+from localcloud.pubsub.ack_ids import seq_of
 from localcloud.pubsub.broker import Broker
 from localcloud.pubsub.consumer import Consumer
 from localcloud.pubsub.errors import AckFailure, AlreadyExists, FailedPrecondition, InvalidArgument, NotFound
@@ -261,6 +262,8 @@ class SubscriberService:
             if subscription.book is not None:
                 await self._broker.store.settle()  # a lease is on disk before its message is sent
             response = wire.received_messages(unsent)
+            if unsent:
+                large.note(subscription.name, seq_of(unsent[0].ack_id), response)
             unsent = []
             return response
         finally:
