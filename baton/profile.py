@@ -34,6 +34,7 @@ ADDRESSES = (
     "BATON_DATAFLOW_ENDPOINT",
     "BATON_AIPLATFORM_ENDPOINT",
     "BATON_LOGGING_ENDPOINT",
+    "BATON_PUBSUB_METRICS",
     "GCE_METADATA_HOST",
 )
 # A laptop's jobs take seconds, so the workers look sooner than the cloud's defaults would have them.

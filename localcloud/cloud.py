@@ -21,6 +21,13 @@ class HasGrpcPort(Protocol):
     grpc_port: int
 
 
+@runtime_checkable
+class HasMetricsPort(Protocol):
+    """Pub/Sub: its second door is for Prometheus."""
+
+    metrics_port: int
+
+
 class PartError(RuntimeError):
     """A part could not start; names it and the reason."""
 
@@ -30,7 +37,7 @@ class LocalCloud:
 
     Args:
         data_dir: all that is durable, a folder for each part; locked while we run.
-        ports: ports chosen by hand, by door (`pubsub`, `storage`, `bigquery`, `bigquery-storage`, `jobs`, `metadata`).
+        ports: ports chosen by hand, by door (the names in `endpoints.PORT_NAMES`).
         parts: which parts to start; all of them unless told otherwise.
         images: the table of commands that stand for container images.
     """
@@ -98,4 +105,5 @@ class LocalCloud:
 
 
 def _further_doors(server: object) -> list[tuple[str, int]]:
-    return [("bigquery-storage", server.grpc_port)] if isinstance(server, HasGrpcPort) else []
+    doors = [("bigquery-storage", server.grpc_port)] if isinstance(server, HasGrpcPort) else []
+    return [*doors, ("pubsub-metrics", server.metrics_port)] if isinstance(server, HasMetricsPort) else doors

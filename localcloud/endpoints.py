@@ -16,6 +16,7 @@ _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 # Each part's doors: the name of its port, and the variables that hold its address. `{url}` is http://HOST:PORT.
 _VARIABLES: dict[str, dict[str, str]] = {
     "pubsub": {"PUBSUB_EMULATOR_HOST": "{address}"},
+    "pubsub-metrics": {"BATON_PUBSUB_METRICS": "{url}/metrics"},
     "storage": {"STORAGE_EMULATOR_HOST": "{url}"},
     "bigquery": {"BIGQUERY_EMULATOR_HOST": "{url}"},
     "bigquery-storage": {"BATON_BIGQUERY_STORAGE_ENDPOINT": "{address}"},

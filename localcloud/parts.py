@@ -60,7 +60,7 @@ def _metadata(setup: Setup) -> Server:
 def _pubsub(setup: Setup) -> Server:
     from localcloud.pubsub import PubSubServer
 
-    return PubSubServer(**setup.shape("pubsub"))
+    return PubSubServer(**setup.shape("pubsub"), metrics_port=setup.ports.get("pubsub-metrics", 0))
 
 
 def _storage(setup: Setup) -> Server:

@@ -45,6 +45,8 @@ import urllib.request
 for name in ("BATON_DATAFLOW_ENDPOINT", "BIGQUERY_EMULATOR_HOST", "STORAGE_EMULATOR_HOST"):
     if name in os.environ:
         answer[name] = urllib.request.urlopen(os.environ[name] + "/-/healthz").status
+metrics = urllib.request.urlopen(os.environ["BATON_PUBSUB_METRICS"]).read().decode()
+answer["metrics"] = [line for line in metrics.splitlines() if line.startswith("pubsub_subscription_acked")]
 answer["hosts"] = loopback_only.seen
 print(json.dumps(answer))
 """
@@ -90,6 +92,8 @@ def test_one_command_opens_every_door(cloud: PartProcess, data_dir: Path) -> Non
     assert (
         answer["BATON_DATAFLOW_ENDPOINT"] == answer["BIGQUERY_EMULATOR_HOST"] == answer["STORAGE_EMULATOR_HOST"] == 200
     )
+    labels = '{subscription="projects/baton-local/subscriptions/preprocess"}'
+    assert answer["metrics"] == [f"pubsub_subscription_acked_messages_total{labels} 1"]
     assert set(answer["hosts"]) <= {"127.0.0.1", "::1", "localhost"}
     assert non_loopback_sockets(pid(cloud)) == []
     listening = [found for found in psutil.Process(pid(cloud)).net_connections("inet") if found.status == "LISTEN"]
