@@ -1,6 +1,7 @@
 """What every step of the protocol needs: the record's context, its phase, and the move from one state to the next."""
 
 import json
+from collections import OrderedDict
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any
@@ -38,7 +39,8 @@ class Moves:
         self.worker = worker
         self.policy = policy
         self.cancelled: set[str] = set()
-        self._claims: dict[tuple[str, datetime], _ClaimedWith] = {}
+        # Several threads keep and drop: each call on it is one step, where to look for the oldest and then drop it is two.
+        self._claims: OrderedDict[tuple[str, datetime], _ClaimedWith] = OrderedDict()
         self.phases: tuple[Phase, ...] = (*stage.phases, *getattr(stage, "cleanup", ()))
 
     def intend(self, record: StageRecord) -> StageRecord:
@@ -144,7 +146,7 @@ class Moves:
                 decode_body(record.trigger.type, json.dumps(record.trigger.body).encode()),
             )
             if len(self._claims) > _CLAIMS_KEPT:
-                del self._claims[next(iter(self._claims))]
+                self._claims.popitem(last=False)
         return found
 
     def _fence(self, record: StageRecord) -> Callable[[], None]:
