@@ -36,12 +36,12 @@ from tests.support.house import WORKERS, House, house
 from tests.support.waiting import wait_until
 from workers.endpoint import deployed_model_id_of
 
-CANCELS = int(os.environ.get("CHAOS_CANCELS", "8"))
+CANCELS = int(os.environ.get("CHAOS_CANCELS", "6"))
 SEED = int(os.environ.get("CHAOS_SEED", "20261127"))
 SECONDS = 20.0  # "within seconds", on two cores that have other work to do
 AT_ONCE = 4
 _JOB_S = 0.8
-_LATEST_S = 4.0  # about as long as a run takes
+_LIVES = 2.0  # the latest instant, in lives of a run that had the machine for itself: these share it
 _LOOK_S = 0.1
 _TRIES = 5  # so many runs for each that shall be cancelled: the others end before
 
@@ -59,10 +59,11 @@ class Case:
 class Canceller:
     """Keeps a few runs going and cancels each at its instant, by the command, in this process."""
 
-    def __init__(self, home: House, client: Client, seed: int) -> None:
+    def __init__(self, home: House, client: Client, seed: int, life_s: float) -> None:
         self._home = home
         self._client = client
         self._chance = random.Random(seed)
+        self._latest_s = _LIVES * life_s
         self._started = 0
         self._open: list[Case] = []
         self.cancelled: dict[str, float] = {}  # run id -> seconds from the command until nothing of it ran
@@ -86,7 +87,7 @@ class Canceller:
         event = DataReady(pipeline="quick", source="gs://data/births.csv")
         envelope = Envelope(f"{run_id}.data-ready", run_id, "//chaos", datetime.now(UTC), event)
         self._home.publish("data-ready", *encode(envelope))
-        return Case(run_id, time.monotonic() + self._chance.uniform(0, _LATEST_S))
+        return Case(run_id, time.monotonic() + self._chance.uniform(0, self._latest_s))
 
     def _cancel(self, case: Case) -> None:
         case.asked_at = time.monotonic()
@@ -125,8 +126,7 @@ def test_a_cancelled_run_leaves_nothing_running(tmp_path: Path, monkeypatch: pyt
             home.start()
             with Client(Profile(home.env(), home=tmp_path, source="the test")) as client:
                 monkeypatch.setattr("baton.client.Client", lambda profile=None: client)
-                client.wait(client.publish_data_ready("gs://data/births.csv", "quick"), timeout_s=60)  # all are up
-                canceller = Canceller(home, client, SEED)
+                canceller = Canceller(home, client, SEED, [life_s(client), life_s(client)][-1])
                 wait_until(canceller.tick, 60 + 12 * CANCELS, f"{CANCELS} cancellations of seed {SEED}")
             wrong = list(wrong_with(home, canceller))
             settled_audit(home)
@@ -142,6 +142,14 @@ def test_a_cancelled_run_leaves_nothing_running(tmp_path: Path, monkeypatch: pyt
     )
     assert not wrong, f"seed {SEED}:\n" + "\n".join(wrong)
     assert slowest_s < SECONDS
+
+
+def life_s(client: Client) -> float:
+    """Return how long a run lives that nobody cancels; the first one also waits for the workers to be there."""
+    began = time.monotonic()
+    served = client.wait(client.publish_data_ready("gs://data/births.csv", "quick"), timeout_s=60)
+    assert served.state is RunState.SUCCEEDED
+    return time.monotonic() - began
 
 
 def wrong_with(home: House, canceller: Canceller) -> Iterator[str]:

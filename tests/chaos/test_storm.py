@@ -19,7 +19,7 @@ from tests.support.loop_thread import LoopThread
 from tests.support.parts_house import PartsHouse
 from tests.support.waiting import wait_until
 
-RUNS = int(os.environ.get("CHAOS_RUNS", "16"))
+RUNS = int(os.environ.get("CHAOS_RUNS", "12"))
 SEED = int(os.environ.get("CHAOS_SEED", "20261127"))
 EVERY_S = 0.8
 _STORM_S = 60 + 6 * RUNS

@@ -2,7 +2,7 @@
 
 import json
 import urllib.parse
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -34,6 +34,7 @@ class Evidence:
 
     Args:
         records: by (run, stage).
+        versions: the labels of every version of every model.
     """
 
     records: dict[tuple[str, str], dict[str, Any]] = field(default_factory=dict)
@@ -41,6 +42,7 @@ class Evidence:
     cancelled: set[str] = field(default_factory=set)
     jobs: list[Job] = field(default_factory=list)
     endpoints: dict[str, dict[str, Any]] = field(default_factory=dict)
+    versions: list[dict[str, str]] = field(default_factory=list)
     processes: list[str] = field(default_factory=list)
 
 
@@ -53,11 +55,15 @@ def gather(home: House) -> Evidence:
         if file == "cancelled.json":
             found.cancelled.add(run_id)
         else:
-            found.records[run_id, file.removesuffix(".json")] = json.loads(blob.download_as_bytes())
+            content = bucket.blob(blob.name).download_as_bytes()  # as it is now, not as it was listed
+            found.records[run_id, file.removesuffix(".json")] = json.loads(content)
     for prefix in ("inflight/", "cancelling/"):
         found.markers += [blob.name for blob in bucket.list_blobs(prefix=prefix)]
     endpoints = pages(home, f"/v1/{_LOCATION}/endpoints?alt=json", "endpoints")
     found.endpoints = {endpoint["name"].rpartition("/")[2]: endpoint for endpoint in endpoints}
+    for model in pages(home, f"/v1/{_LOCATION}/models?alt=json", "models"):
+        versions = pages(home, f"/v1/{model['name']}:listVersions?alt=json", "models")
+        found.versions += [version["labels"] for version in versions]
     found.processes = [line for pid in processes_in(home.folder) if (line := _command(pid))]
     return found
 
@@ -93,6 +99,7 @@ def judge(found: Evidence, run_ids: Mapping[str, str], told: Mapping[str, Mappin
         *one_outcome(found, run_ids, told),
         *one_job_an_attempt(found),
         *nothing_is_left(found),
+        *one_version_an_attempt(found),
         *deployments_are_of_served_runs(found),
     ]
 
@@ -144,6 +151,17 @@ def one_job_an_attempt(found: Evidence) -> Iterator[str]:
         is_final = record.get("attempt") == attempt and record.get("outcome") == "succeeded"
         if is_final and succeeded != [record["job"]["id"]]:
             yield f"{stage} of {run_id} counts on {record['job']['id']}, but {succeeded} succeeded"
+
+
+def one_version_an_attempt(found: Evidence) -> Iterator[str]:
+    """A model is registered once for each attempt at its rollout, and a served run's has been."""
+    counts = Counter((labels["baton-run"], int(labels["baton-attempt"])) for labels in found.versions)
+    for (run_id, attempt), count in counts.items():
+        if count > 1:
+            yield f"attempt {attempt} of {run_id} has {count} model versions"
+    for (run_id, stage), record in found.records.items():
+        if stage == "deploy" and record.get("outcome") == "succeeded" and not counts[run_id, record["attempt"]]:
+            yield f"run {run_id} was served, but its model has no version"
 
 
 def nothing_is_left(found: Evidence) -> Iterator[str]:
