@@ -5,19 +5,16 @@ event is the product's: intake, engine, ledger, loop, Google's clients. Run as `
 """
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator
 from typing import Any
 
 from messages import DeployDone, Event, TrainDone
 from messages.topics import SUBSCRIPTIONS, TRAIN_DONE
 from workers.folders import run_folder
-from workers.labels import job_labels
 from workers.pipeline import PipelineSpec
-from workers.record import JobRef
-from workers.settings import Settings
-from workers.sources import Sources, read_json
-from workers.stage import Context, JobStatus
-from workers.train import section
+from workers.stage import Context
+from workers.strays import Labelled
+from workers.train import CustomJobPhase, section
 from workers.vertex import CustomJobs
 
 NAME = "third"
@@ -25,53 +22,20 @@ SUBSCRIPTION = f"{NAME}-worker"
 IMAGE = "noop-third"
 
 
-class ThirdPhase:
-    """The custom job; like `workers.train`'s, with its own image and folder."""
+class ThirdPhase(CustomJobPhase):
+    """The custom job: as the train worker's, with an image and a folder of its own, and no dataset to be told of."""
 
-    name = "custom-job"
-    is_made_by_launches = True
+    def active(self, known: Collection[str]) -> Iterator[Labelled]:
+        """Search for no strays: the search of the base goes by the label of the train stage, whose jobs are not ours."""
+        return iter(())
 
-    def __init__(self, jobs: CustomJobs, sources: Sources, settings: Settings) -> None:
-        self._jobs = jobs
-        self._sources = sources
-        self._settings = settings
+    def _body(self, context: Context) -> dict[str, Any]:
+        body = super()._body(context)
+        body["jobSpec"]["workerPoolSpecs"][0]["containerSpec"]["imageUri"] = self._settings.image(IMAGE)
+        return body
 
-    def find(self, context: Context) -> JobRef | None:
-        return self._jobs.find(job_labels(context, self._settings), self._settings.region)
-
-    def create(self, context: Context) -> JobRef:
-        options = section(context.spec)
-        container = {
-            "imageUri": self._settings.image(IMAGE),
-            "args": [f"--{key}={value}" for key, value in options.options.items()],
-        }
-        pool = {
-            "machineSpec": {"machineType": options.machine_type},
-            "replicaCount": "1",
-            "containerSpec": container,
-        }
-        body = {
-            "displayName": context.job_name[:128],
-            "labels": job_labels(context, self._settings),
-            "jobSpec": {
-                "workerPoolSpecs": [pool],
-                "baseOutputDirectory": {"outputUriPrefix": self._base(context)},
-            },
-        }
-        return self._jobs.create(body, self._settings.region)
-
-    def statuses(self, jobs: Sequence[JobRef]) -> Mapping[str, JobStatus]:
-        return self._jobs.statuses(jobs)
-
-    def cancel(self, job: JobRef) -> None:
-        self._jobs.cancel(job)
-
-    def log_tail(self, job: JobRef) -> tuple[str, ...]:
-        return tuple(self._jobs.statuses([job])[job.id].message.splitlines()[-20:])
-
-    def collect(self, context: Context, job: JobRef) -> dict[str, Any]:
-        model = f"{self._base(context)}/model"
-        return {"model_uri": model, "metrics": read_json(self._sources, f"{model}/metrics.json", wrote=f"job {job.id}")}
+    def _args(self, context: Context) -> list[str]:
+        return [f"--{key}={value}" for key, value in section(context.spec).options.items()]
 
     def _base(self, context: Context) -> str:
         return f"{run_folder(context, self._settings)}/{NAME}-a{context.attempt}"
