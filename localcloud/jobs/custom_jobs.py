@@ -11,10 +11,11 @@ from typing import Any
 from localcloud.jobs import filters, names
 from localcloud.jobs.images import Images
 from localcloud.jobs.job_book import JobBook
+from localcloud.jobs.job_index import Demand
 from localcloud.jobs.names import Clock, invalid, not_found, precondition, timestamp
 from localcloud.jobs.operations import Operations
 from localcloud.jobs.paging import page
-from localcloud.jobs.records import Job, Run
+from localcloud.jobs.records import ACTIVE_STATES, Job, Run
 from localcloud.jobs.surroundings import Surroundings
 from localcloud.rest import Call, Handler
 
@@ -69,7 +70,9 @@ class CustomJobs:
     async def list_page(self, call: Call) -> dict[str, Any]:
         """customJobs.list: newest first, by filter."""
         wanted = filters.ResourceFilter(call.params.get("filter", ""), _FIELDS)
-        jobs = self._book.newest(names.location_of(call.params["parent"]), wanted)
+        states = wanted.one_of("state")
+        demand = Demand(labels=wanted.labels(), is_active=states is not None and states <= ACTIVE_STATES)
+        jobs = self._book.newest(names.location_of(call.params["parent"]), wanted, demand)
         found, token = page(
             call, jobs, lambda job: job.create_us, now_us=self._clock(), default_size=100, largest_size=1000
         )

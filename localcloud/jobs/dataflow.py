@@ -16,6 +16,7 @@ from localcloud.discovery import Discovery
 from localcloud.jobs import names, templates
 from localcloud.jobs.images import Images
 from localcloud.jobs.job_book import JobBook
+from localcloud.jobs.job_index import Demand
 from localcloud.jobs.names import Clock, invalid, precondition, timestamp
 from localcloud.jobs.objects import Objects
 from localcloud.jobs.paging import page
@@ -113,7 +114,7 @@ class Dataflow:
         named = None if name is None else (lambda document: bool(document["name"] == name))
         jobs = (
             job
-            for job in self._book.newest(_parent(call), named)
+            for job in self._book.newest(_parent(call), named, Demand(name=name, is_active=wanted == "ACTIVE"))
             if _in_class(job, wanted) and _in_ranges(job, call.params)
         )
         found, token = page(
@@ -197,7 +198,8 @@ class Dataflow:
         return self._book.create(job, run, method_id)
 
     def _active(self, project: str, region: str, name: str) -> Job | None:
-        jobs = self._book.newest(f"projects/{project}/locations/{region}", lambda d: bool(d["name"] == name))
+        demand = Demand(name=name, is_active=True)
+        jobs = self._book.newest(f"projects/{project}/locations/{region}", lambda d: bool(d["name"] == name), demand)
         return next((job for job in jobs if job.is_active), None)
 
     def _find(self, call: Call) -> Job:

@@ -98,6 +98,27 @@ class ResourceFilter:
         """Say whether the resource belongs into the list."""
         return matches(self._node, lambda restriction: self._tests[restriction](resource))
 
+    def labels(self) -> dict[str, str]:
+        """Return the labels, with their values, that every resource in the list has for certain."""
+        return {
+            ".".join(part.path[1:]): part.value
+            for part in self._demanded()
+            if isinstance(part, Restriction) and len(part.path) > 1 and part.path[0] == "labels" and _is_exact(part)
+        }
+
+    def one_of(self, name: str) -> frozenset[str] | None:
+        """Return values of which a field has one, in every resource in the list; None where the filter demands none."""
+        for part in self._demanded():
+            choices = part.parts if isinstance(part, Group) and part.op == "OR" else (part,)
+            if all(isinstance(c, Restriction) and c.path == (name,) and c.op == "=" for c in choices):
+                return frozenset(c.value for c in choices if isinstance(c, Restriction))
+        return None
+
+    def _demanded(self) -> tuple[Node, ...]:
+        if isinstance(self._node, Group) and self._node.op == "AND":
+            return self._node.parts
+        return () if self._node is None else (self._node,)
+
     def _test(self, restriction: Restriction, fields: Mapping[str, Field]) -> Callable[[Any], bool]:
         if not restriction.op:
             raise invalid(f"Invalid filter: {restriction.value!r} stands alone; write FIELD OPERATOR VALUE.")
@@ -110,6 +131,10 @@ class ResourceFilter:
             raise invalid(f"Invalid filter: field {name!r} is not supported; filter by {known}.")
         read = fields[head]
         return lambda resource: _compare(head, read(resource), restriction.op, restriction.value)
+
+
+def _is_exact(restriction: Restriction) -> bool:
+    return restriction.op == "=" or (restriction.op == ":" and restriction.value != "*")
 
 
 def _label_test(restriction: Restriction, labels: Mapping[str, str]) -> bool:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from localcloud.faults import Faults
+from localcloud.jobs.job_index import Demand, JobIndex
 from localcloud.jobs.logs import LogFile
 from localcloud.jobs.names import Clock
 from localcloud.jobs.records import Job, JobKind, Outcome, Run
@@ -32,6 +33,7 @@ class JobBook:
         self._supervisor = supervisor
         self._clock = clock
         self._faults = faults
+        self._index = JobIndex(Job.of(document) for document in store.documents(kind))
         supervisor.listen(kind, self)
 
     def get(self, key: str) -> Job | None:
@@ -39,11 +41,27 @@ class JobBook:
         document = self._store.get(self.kind, key)
         return Job.of(document) if document else None
 
-    def newest(self, parent: str, wanted: Callable[[Document], bool] | None = None) -> Iterator[Job]:
-        """The jobs of a location, newest first; only those whose record is `wanted`."""
-        for document in self._store.documents(self.kind, parent, newest_first=True):
+    def newest(
+        self, parent: str, wanted: Callable[[Document], bool] | None = None, demand: Demand | None = None
+    ) -> Iterator[Job]:
+        """The jobs of a location, newest first; only those whose record is `wanted`.
+
+        Args:
+            demand: what `wanted` asks of every job, so that others need not be looked at.
+        """
+        for document in self._documents(parent, demand or Demand()):
             if wanted is None or wanted(document):
                 yield Job.of(document)
+
+    def _documents(self, parent: str, demand: Demand) -> Iterator[Document]:
+        keys = self._index.newest(parent, demand)
+        if keys is None:
+            yield from self._store.documents(self.kind, parent, newest_first=True)
+            return
+        for key in keys:
+            document = self._store.get(self.kind, key)
+            if document is not None:
+                yield document
 
     def create(self, job: Job, run: Run, method_id: str) -> Job:
         """Record a job with its run; it starts at once or when a slot is free. Answers the job as recorded."""
@@ -76,6 +94,7 @@ class JobBook:
         """Forget a finished job, its run and its log."""
         run = self._supervisor.get(job.run_id)
         with self._store.transaction():
+            self._store.after_commit(lambda: self._index.remove(job))
             self._store.delete(self.kind, job.key)
             self._store.delete("run", job.run_id)
         if run is not None:
@@ -142,7 +161,9 @@ class JobBook:
         return self.get(run.owner)
 
     def _save(self, job: Job) -> None:
-        self._store.put(self.kind, job.key, job.document(), job.parent)
+        with self._store.transaction():
+            self._store.after_commit(lambda: self._index.put(job))
+            self._store.put(self.kind, job.key, job.document(), job.parent)
 
 
 def log_tail(path: Path, max_lines: int = _TAIL_LINES) -> str:
