@@ -169,7 +169,7 @@ def _check_retry(policy: Any, name: str) -> None:
 
 
 def labels(values: Any, name: str) -> None:
-    """Check the labels of the resource `name`. Source: cloud.google.com/pubsub/docs/create-topic-labels.
+    """Check the labels of the resource `name`. Source: cloud.google.com/pubsub/docs/labels.
 
     Raises:
         InvalidArgument: too many, one too long, or one of other characters.

@@ -27,7 +27,7 @@ def google_emulator(folder: Path) -> Iterator[str]:
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(["java", "-jar", jar, "--host=127.0.0.1", f"--port={port}"], stdout=log, stderr=log)
         try:
-            wait_until(lambda: _answers(port), timeout_s=30, what="Google's emulator answering")
+            wait_until(lambda: _answers(port), timeout_s=60, what="Google's emulator answering")
             yield f"127.0.0.1:{port}"
         finally:
             process.terminate()

@@ -109,6 +109,39 @@ def test_labels_can_be_updated(publisher: PublisherClient, subscriber: Subscribe
     assert subscriber.update_subscription(subscription=update, update_mask=mask).labels == {"c": "d"}
 
 
+@pytest.mark.differs("any label is taken")
+@pytest.mark.parametrize("label", [{"Capital": "x"}, {"blank key": "x"}, {"1st": "x"}, {"k": "v" * 64}])
+def test_labels_of_other_characters_are_refused(publisher: PublisherClient, topic: str, label: dict[str, str]) -> None:
+    """Lower-case letters, digits, hyphens and underscores; a key begins with a letter; 63 characters at most."""
+    with pytest.raises(exceptions.InvalidArgument):
+        publisher.create_topic(request={"name": f"{topic}-2", "labels": label})
+
+
+def test_update_of_a_malformed_name_is_invalid(publisher: PublisherClient, subscriber: SubscriberClient) -> None:
+    """It is refused as malformed, not as missing."""
+    with pytest.raises(exceptions.InvalidArgument):
+        publisher.update_topic(
+            topic={"name": "nonsense", "message_retention_duration": {"seconds": 600}},
+            update_mask={"paths": ["message_retention_duration"]},
+        )
+    with pytest.raises(exceptions.InvalidArgument):
+        subscriber.update_subscription(
+            subscription={"name": "nonsense", "ack_deadline_seconds": 20},
+            update_mask={"paths": ["ack_deadline_seconds"]},
+        )
+
+
+@pytest.mark.differs("DetachSubscription is not offered")
+def test_snapshot_of_a_detached_subscription_is_refused(
+    broker: Broker, publisher: PublisherClient, subscriber: SubscriberClient, topic: str, path: str
+) -> None:
+    """It has no messages to keep."""
+    subscriber.create_subscription(name=path, topic=topic)
+    publisher.detach_subscription(request={"subscription": path})
+    with pytest.raises(exceptions.FailedPrecondition):
+        subscriber.create_snapshot(name=f"projects/{broker.project}/snapshots/late", subscription=path)
+
+
 def test_subscriptions_are_listed_in_pages(broker: Broker, subscriber: SubscriberClient, topic: str) -> None:
     """Following page tokens meets every subscription exactly once."""
     names = {broker.subscription_path(f"sub-{index}") for index in range(5)}
