@@ -1,7 +1,8 @@
 """Which topics and subscriptions there are, by the official client; and finding one by the name that a person gave."""
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any
@@ -47,10 +48,8 @@ def find_topic(connections: Connections, name: str) -> Any:
         NotKnown: there is none; names the near ones.
     """
     path = name if name.startswith("projects/") else topic_path(connections.profile.project, name)
-    try:
+    with _near_names(connections, "topic", path):
         return connections.topics.get_topic(topic=path, timeout=_TIMEOUT_S)
-    except (google_errors.NotFound, google_errors.InvalidArgument) as fault:
-        raise _unknown(connections, "topic", path) from fault
 
 
 def find_subscription(connections: Connections, name: str) -> Any:
@@ -60,10 +59,8 @@ def find_subscription(connections: Connections, name: str) -> Any:
         NotKnown: there is none; names the near ones.
     """
     path = name if name.startswith("projects/") else subscription_path(connections.profile.project, name)
-    try:
+    with _near_names(connections, "subscription", path):
         return connections.subscriber.get_subscription(subscription=path, timeout=_TIMEOUT_S)
-    except (google_errors.NotFound, google_errors.InvalidArgument) as fault:
-        raise _unknown(connections, "subscription", path) from fault
 
 
 def short(path: str) -> str:
@@ -83,6 +80,15 @@ def near(name: str, names: Iterable[str]) -> list[str]:
     close = difflib.get_close_matches(name, known, _NEAR, _NEAR_ENOUGH)
     parts = [other for other in known if name in other or other in name] if name else []
     return list(dict.fromkeys([*close, *parts]))[:_NEAR]
+
+
+@contextmanager
+def _near_names(connections: Connections, kind: str, path: str) -> Iterator[None]:
+    """Say what there is where something is looked for that is not there, or cannot be."""
+    try:
+        yield
+    except (google_errors.NotFound, google_errors.InvalidArgument) as fault:
+        raise _unknown(connections, kind, path) from fault
 
 
 def _unknown(connections: Connections, kind: str, path: str) -> NotKnown:
