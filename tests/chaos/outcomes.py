@@ -1,10 +1,8 @@
 """Listens for the outcomes of runs, as anybody may: a subscription of its own to `deploy-done` and `stage-failed`."""
 
-import threading
 from collections import defaultdict
 from contextlib import suppress
-from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
 import grpc
 from google.api_core import exceptions as google_errors
@@ -13,46 +11,39 @@ from google.pubsub_v1.services.subscriber.transports import SubscriberGrpcTransp
 
 from messages import Envelope, decode
 from messages.topics import DEPLOY_DONE, STAGE_FAILED, subscription_path, topic_path
+from tests.chaos.hands import Hands
 from tests.support.house import PROJECT
 
 _AWAY = (google_errors.GoogleAPICallError, google_errors.RetryError)
 _PATIENCE_S = 5.0
+_TOPICS = (DEPLOY_DONE, STAGE_FAILED)
 
 
-class Outcomes:
+class Outcomes(Hands):
     """The outcomes told so far, by run and by event id; the broker may come and go."""
 
     def __init__(self, address: str) -> None:
+        super().__init__(len(_TOPICS))
         self._address = address
-        self._stopping = threading.Event()
-        self._threads = [threading.Thread(target=self._listen, args=(t,)) for t in (DEPLOY_DONE, STAGE_FAILED)]
         self.told: dict[str, dict[str, Envelope]] = defaultdict(dict)
 
-    def __enter__(self) -> "Outcomes":
-        for topic in (DEPLOY_DONE, STAGE_FAILED):
-            with grpc.insecure_channel(self._address) as channel:
+    def __enter__(self) -> Self:
+        with grpc.insecure_channel(self._address) as channel:
+            for topic in _TOPICS:
                 self._client(channel).create_subscription(
                     name=_path(topic), topic=topic_path(PROJECT, topic), ack_deadline_seconds=10
                 )
-        for thread in self._threads:
-            thread.start()
-        return self
+        return super().__enter__()
 
-    def __exit__(
-        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self._stopping.set()
-        for thread in self._threads:
-            thread.join(3 * _PATIENCE_S)
-
-    def _listen(self, topic: str) -> None:
+    def work(self, number: int) -> None:
+        """Listen to one topic."""
         with grpc.insecure_channel(self._address, options=[("grpc.max_reconnect_backoff_ms", 500)]) as channel:
             client = self._client(channel)
-            while not self._stopping.is_set():
+            while not self.stopping.is_set():
                 try:
-                    self._take(client, topic)
+                    self._take(client, _TOPICS[number])
                 except _AWAY:
-                    self._stopping.wait(0.1)
+                    self.stopping.wait(0.1)
 
     def _take(self, client: Any, topic: str) -> None:
         request = {"subscription": _path(topic), "max_messages": 100}

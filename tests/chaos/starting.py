@@ -3,14 +3,12 @@
 import random
 import threading
 from collections.abc import Callable
-from datetime import UTC, datetime
-from types import TracebackType
 
 from google.api_core import exceptions as google_errors
 from google.cloud import storage
 
-from messages import DataReady, Envelope, encode
 from messages.triggers import StoredObject
+from tests.chaos.hands import Hands
 from tests.support.house import DATA_BUCKET
 from tests.support.parts_house import PartsHouse
 
@@ -21,7 +19,7 @@ _PAUSE_S = 0.2
 _HANDS = 4
 
 
-class Starter:
+class Starter(Hands):
     """Starts `runs` runs from a few threads, each as often as it takes until the service has taken it.
 
     Attributes:
@@ -30,12 +28,11 @@ class Starter:
     """
 
     def __init__(self, house: PartsHouse, runs: int, seed: int) -> None:
+        super().__init__(_HANDS)
         self._house = house
         self._chance = random.Random(seed)
-        self._stopping = threading.Event()
         self._tasks = [self._task(number) for number in range(runs)]
         self._lock = threading.Lock()
-        self._threads = [threading.Thread(target=self._work) for _ in range(_HANDS)]
         self.runs = runs
         self.pipelines: dict[str, str] = {}
         self.failing: set[str] = set()
@@ -44,18 +41,6 @@ class Starter:
     def is_done(self) -> bool:
         """Whether all runs are started."""
         return len(self.pipelines) == self.runs and not self._tasks
-
-    def __enter__(self) -> "Starter":
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(
-        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self._stopping.set()
-        for thread in self._threads:
-            thread.join(60)
 
     def _task(self, number: int) -> Callable[[], None]:
         pipeline = self._chance.choice(self._house.pipelines)
@@ -66,8 +51,9 @@ class Starter:
         times = 2 if self._chance.randrange(_ONCE_IN) == 0 else 1
         return lambda: self._by_event(f"run-{number}", pipeline, source, times)
 
-    def _work(self) -> None:
-        while not self._stopping.is_set():
+    def work(self, number: int) -> None:
+        """Start one run after another."""
+        while not self.stopping.is_set():
             with self._lock:
                 task = self._tasks.pop(0) if self._tasks else None
             if task is None:
@@ -75,10 +61,8 @@ class Starter:
             task()
 
     def _by_event(self, run_id: str, pipeline: str, source: str, times: int) -> None:
-        event = DataReady(pipeline=pipeline, source=source)
         for _ in range(times):
-            envelope = Envelope(f"{run_id}.data-ready", run_id, "//chaos", datetime.now(UTC), event)
-            self._until_taken(lambda e=envelope: self._house.publish("data-ready", *encode(e)))  # type: ignore[misc]
+            self._until_taken(lambda: self._house.start_run(run_id, source, pipeline))
         if "missing" in source:
             self.failing.add(run_id)
         self.pipelines[run_id] = pipeline
@@ -99,10 +83,10 @@ class Starter:
         self.pipelines[run_id] = pipeline
 
     def _until_taken(self, send: Callable[[], object]) -> None:
-        while not self._stopping.is_set():
+        while not self.stopping.is_set():
             try:
                 send()
             except _AWAY:
-                self._stopping.wait(_PAUSE_S)
+                self.stopping.wait(_PAUSE_S)
             else:
                 return

@@ -11,7 +11,6 @@ import random
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -21,7 +20,6 @@ from baton.client import Client
 from baton.errors import EXIT_OK
 from baton.profile import Profile
 from baton.runs import RunState
-from messages import DataReady, Envelope, encode
 from tests.chaos.verdict import (
     ENDED,
     Evidence,
@@ -84,9 +82,7 @@ class Canceller:
         assert self._started < CANCELS * _TRIES, f"only {len(self.cancelled)} of {self._started} could be cancelled"
         self._started += 1
         run_id = f"cancel-{self._started}"
-        event = DataReady(pipeline="quick", source="gs://data/births.csv")
-        envelope = Envelope(f"{run_id}.data-ready", run_id, "//chaos", datetime.now(UTC), event)
-        self._home.publish("data-ready", *encode(envelope))
+        self._home.start_run(run_id)
         return Case(run_id, time.monotonic() + self._chance.uniform(0, self._latest_s))
 
     def _cancel(self, case: Case) -> None:

@@ -4,12 +4,12 @@ import json
 import signal
 import urllib.request
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 import pytest
 
-from messages import DataReady, Envelope, StageFailed, encode
+from messages import StageFailed
 from tests.chaos.outcomes import Outcomes
 from tests.chaos.verdict import jobs_of
 from tests.support.audit import settled_audit
@@ -17,7 +17,7 @@ from tests.support.house import PROJECT, House, house
 from tests.support.waiting import wait_until
 
 LOCATION = f"projects/{PROJECT}/locations/us-central1"
-END_S = 60
+END_S = 90
 LATE = """name = "late"
 [preprocess]
 template = "templates/quick.json"
@@ -51,11 +51,6 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[House, O
         assert settled_audit(home)["published"] > 0
 
 
-def start(home: House, run_id: str, source: str, pipeline: str = "quick") -> None:
-    event = DataReady(pipeline=pipeline, source=f"gs://data/{source}.csv")
-    home.publish("data-ready", *encode(Envelope(f"{run_id}.data-ready", run_id, "//test", datetime.now(UTC), event)))
-
-
 def outcome(outcomes: Outcomes, run_id: str) -> Any:
     told = wait_until(lambda: dict(outcomes.told.get(run_id, {})), END_S, f"outcome of {run_id}")
     (envelope,) = told.values()
@@ -87,7 +82,7 @@ def test_a_failure_is_told_with_its_cause(
     """After as many attempts as can help: the reason, the provider's words, the job's last lines, and what to do."""
     home, outcomes = running
     run_id = f"tell-{source}-{pipeline}"
-    start(home, run_id, source, pipeline)
+    home.start_run(run_id, f"gs://data/{source}.csv", pipeline)
     failed = outcome(outcomes, run_id)
     assert isinstance(failed, StageFailed)
     assert (failed.stage, failed.reason, failed.attempts) == (stage, reason, attempts), failed
@@ -101,7 +96,7 @@ def test_a_failure_is_told_with_its_cause(
 def test_a_failure_that_passes_costs_an_attempt_and_no_run(running: tuple[House, Outcomes]) -> None:
     """The second attempt waits its backoff, works in a folder of its own, and the run is served."""
     home, outcomes = running
-    start(home, "flaky", "flaky")
+    home.start_run("flaky", "gs://data/flaky.csv")
     assert not isinstance(outcome(outcomes, "flaky"), StageFailed)
     record = home.record("flaky", "preprocess")
     assert record is not None
@@ -114,7 +109,7 @@ def test_a_failure_that_passes_costs_an_attempt_and_no_run(running: tuple[House,
 def test_a_job_that_vanishes_is_run_again(running: tuple[House, Outcomes]) -> None:
     """Somebody deletes the job at its provider while nobody looks: noticed, tried again, served."""
     home, outcomes = running
-    start(home, "vanishing", "births")
+    home.start_run("vanishing")
     record = wait_until(lambda: running_record(home, "vanishing", "train"), END_S, "train is running")
     worker = home.processes["train"]
     worker.send_signal(signal.SIGSTOP)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.support.bad_line import BadLine
-from tests.support.house import PARTS, PROJECT, WORKERS, House
+from tests.support.house import PARTS, PROJECT, READY_S, WORKERS, House
 from tests.support.loop_thread import LoopThread
 from tests.support.waiting import wait_until
 
@@ -68,7 +68,9 @@ class PartsHouse(House):
         self.environment = self._hidden()
         for part in PARTS:
             self.start_again(part)
-            self.direct[part] = wait_until(lambda part=part: self.told(part), 30, f"{part} ready\n{self.log(part)}")  # type: ignore[misc]
+            self.direct[part] = wait_until(
+                lambda part=part: self.told(part), READY_S, f"{part} ready\n{self.log(part)}"
+            )  # type: ignore[misc]
             host, port = self.direct[part].split(":")
             line = self.lines[part] = BadLine(host, int(port))
             address = f"127.0.0.1:{self._loop.start(line)}"
