@@ -3,6 +3,8 @@
 A part is imported when it is made, so that one that is left out costs nothing, and so that a broken one is named.
 """
 
+import os
+from collections import ChainMap
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -60,7 +62,10 @@ def _metadata(setup: Setup) -> Server:
 def _pubsub(setup: Setup) -> Server:
     from localcloud.pubsub import PubSubServer
 
-    return PubSubServer(**setup.shape("pubsub"), metrics_port=setup.ports.get("pubsub-metrics", 0))
+    # Its subscriptions write into BigQuery and Storage, which start after it: it looks the addresses up when it needs them.
+    metrics_port = setup.ports.get("pubsub-metrics", 0)
+    environment = ChainMap(setup.environment, dict(os.environ))
+    return PubSubServer(**setup.shape("pubsub"), metrics_port=metrics_port, environment=environment)
 
 
 def _storage(setup: Setup) -> Server:
