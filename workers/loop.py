@@ -107,6 +107,7 @@ class Loop:
         self._polling = False
         self._polls_from = 0.0
         self._working = 0  # runs that are on a thread or wait for one
+        self._claims: dict[str, Entry] = {}  # new ones, whose run a thread was busy with when they came
         self._backlog: OrderedDict[str, None] = OrderedDict()  # runs that a sweep has found, in its order
         self._failures: dict[str, int] = {}  # run id -> how many times in a row a service did not answer
         now = self._monotonic()
@@ -183,6 +184,9 @@ class Loop:
             self._working += 1
             step = partial(self._engine.advance, run_id) if claim is None else partial(self._engine.begin, claim)
             self._pool.submit(self._work, run_id, step)
+        elif claim is not None:
+            # A sweep has found the record already, and must leave its intent to whoever wrote it: that is this claim.
+            self._claims[run_id] = claim
 
     def _take_up(self, run_ids: list[str]) -> None:
         """Have runs advanced of which nobody is known to take care, as threads fall idle: what comes in goes first."""
@@ -220,7 +224,7 @@ class Loop:
         self._working -= 1
         again, now = self._schedule.end(run_id), self._monotonic()
         if again:
-            self._start(run_id)
+            self._start(run_id, self._claims.pop(run_id, None))
         else:
             self._next(run_id, after, now, before)
         self._feed()
