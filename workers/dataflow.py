@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from workers.asking import Asking, one_by_one
-from workers.durations import between_s
+from workers.durations import moment
 from workers.errors import AlreadyExists, NotFound, TransientError
 from workers.failures import is_worth_another_attempt
 from workers.google_rest import GoogleRest
@@ -182,8 +182,7 @@ def ref(job: Mapping[str, Any], location: str) -> JobRef:
 def _status(job: Mapping[str, Any]) -> JobStatus:
     state = str(job.get("currentState", "JOB_STATE_UNKNOWN"))
     if state in _SUCCEEDED:
-        took_s = between_s(job.get("createTime", ""), job.get("currentStateTime", ""))
-        return JobStatus(JobState.SUCCEEDED, state, took_s=took_s)
+        return JobStatus(JobState.SUCCEEDED, state, ended_at=moment(job.get("currentStateTime", "")))
     if state in _FAILED:
         return JobStatus(JobState.FAILED, state)
     if state in _CANCELLED:

@@ -1,8 +1,11 @@
-"""How long jobs of one kind usually take, by what their provider says of those that ended: when the first look pays.
+"""How long jobs of one kind usually take, by what their provider says of those that ended: when a look pays.
 
 A first look after `poll_first_s` finds a job of a day running and a job of 20 ms long gone. What is learned only ever makes
-the first look earlier than that setting, and no job is looked at less often for it: jobs of seconds and more are left
-to the growing interval, however long their like took.
+a look earlier than the growing interval would, and only while that is short: jobs of many seconds are left to it, however
+long their like took.
+
+A job's time counts from when it was written down, which is when looking begins. That compares the provider's clock with
+ours: where they differ, a look comes too early, or when it would have come without.
 """
 
 from collections import OrderedDict, deque
@@ -23,10 +26,8 @@ class Durations:
         self._seen: OrderedDict[Kind, deque[float]] = OrderedDict()
 
     def learn(self, kind: Kind, took_s: float) -> None:
-        """Take note of a job that succeeded `took_s` after its creation."""
-        if took_s < 0:
-            return  # two clocks of the provider's that disagree
-        self._seen.setdefault(kind, deque(maxlen=_LAST)).append(took_s)
+        """Take note of a job that had succeeded `took_s` after it was written down; before that counts as at once."""
+        self._seen.setdefault(kind, deque(maxlen=_LAST)).append(max(took_s, 0.0))
         self._seen.move_to_end(kind)
         if len(self._seen) > _KINDS:
             self._seen.popitem(last=False)
@@ -37,9 +38,10 @@ class Durations:
         return min(seen) if seen else None
 
 
-def between_s(begin: str, end: str) -> float | None:
-    """Return the seconds between two RFC 3339 times, or None where either is missing or is no time."""
+def moment(text: str) -> datetime | None:
+    """Return an RFC 3339 time with its zone, or None where it is missing or is no such time."""
     try:
-        return (datetime.fromisoformat(end) - datetime.fromisoformat(begin)).total_seconds()
-    except (ValueError, TypeError):
+        found = datetime.fromisoformat(text)
+    except ValueError:
         return None
+    return found if found.tzinfo is not None else None

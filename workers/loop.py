@@ -234,10 +234,13 @@ class Loop:
             case Later(wait_s):
                 self._schedule.wait(run_id, now + wait_s)
             case Held():
-                age_s, usual_s = after.age_s(self._engine.now()), self._durations.usual_s(after.kind)
-                self._schedule.watch(run_id, after, now, before, age_s=age_s, usual_s=usual_s)
+                self._watch(run_id, after, now, before)
             case Done() | Watch():
                 pass  # the run has left this stage
+
+    def _watch(self, run_id: str, held: Held, now: float, before: Watched | None) -> None:
+        age_s, usual_s = held.age_s(self._engine.now()), self._durations.usual_s(held.kind)
+        self._schedule.watch(run_id, held, now, before, age_s=age_s, usual_s=usual_s)
 
     # -- watching ----------------------------------------------------------------------------------------------------
 
@@ -280,10 +283,10 @@ class Loop:
                 continue  # meanwhile somebody asked for the run
             status = news.get(run_id)
             if status is None:
-                self._schedule.watch(run_id, watched.held, now, watched)
+                self._watch(run_id, watched.held, now, watched)
                 continue
-            if status.took_s is not None:
-                self._durations.learn(watched.held.kind, status.took_s)
+            if status.ended_at is not None:
+                self._durations.learn(watched.held.kind, watched.held.age_s(status.ended_at))
             if self._schedule.begin(run_id):
                 self._working += 1
                 self._pool.submit(self._note, run_id, watched, status, asked_at)

@@ -118,12 +118,18 @@ class Schedule:
             interval_s = min(before.interval_s * _GROWTH, self.poll_max_s)
         else:
             interval_s = max(min(age_s / _AGES, self.poll_max_s / _EARLY), self.poll_first_s)
-            if usual_s is not None and max(age_s, usual_s) < self.poll_first_s:
-                wait_s = max(usual_s - age_s, _SOONEST_S)
-                interval_s = min(max(usual_s / _STEPS, _SOONEST_S), interval_s)
+        if usual_s is not None and interval_s < _TOGETHER_S and self._may_end(before, age_s, usual_s, interval_s):
+            wait_s = max(usual_s - age_s, _SOONEST_S)
+            interval_s = min(max(usual_s / _STEPS, _SOONEST_S), interval_s)
         due = self._together(now + interval_s, interval_s) if wait_s is None else now + wait_s
         self._watched[run_id] = Watched(held, interval_s, due)
         self._looks.set(run_id, due)
+
+    def _may_end(self, before: Watched | None, age_s: float, usual_s: float, interval_s: float) -> bool:
+        """Tell whether the usual end comes before the next look: soon, or just now and nobody has looked yet."""
+        if age_s < usual_s:
+            return usual_s < age_s + interval_s
+        return before is None and age_s < self.poll_first_s
 
     def _together(self, due: float, interval_s: float) -> float:
         """Return a common time in the later part of the interval that ends at `due`: for equal intervals the same."""

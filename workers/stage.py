@@ -7,6 +7,7 @@ adopting after a crash and trying again are written once.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from enum import Enum
 from typing import Any, Protocol
 
@@ -34,14 +35,14 @@ class JobStatus:
         provider_state: the provider's own word.
         message: its explanation of a failure.
         retry: whether another attempt could end otherwise (`workers.failures`).
-        took_s: how long the provider says that it took from its creation to its end, where it says so.
+        ended_at: when the provider says that it ended, where it says so.
     """
 
     state: JobState
     provider_state: str = ""
     message: str = ""
     retry: bool = True
-    took_s: float | None = None
+    ended_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)

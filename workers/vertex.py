@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from workers.asking import Asking, one_by_one
-from workers.durations import between_s
+from workers.durations import moment
 from workers.errors import NotFound
 from workers.failures import is_worth_another_attempt
 from workers.google_rest import GoogleRest
@@ -231,7 +231,7 @@ def ref(job: Mapping[str, Any], location: str) -> JobRef:
 def _status(job: Mapping[str, Any]) -> JobStatus:
     state = str(job.get("state", "JOB_STATE_UNSPECIFIED"))
     if state in _SUCCEEDED:
-        return JobStatus(JobState.SUCCEEDED, state, took_s=between_s(job.get("createTime", ""), job.get("endTime", "")))
+        return JobStatus(JobState.SUCCEEDED, state, ended_at=moment(job.get("endTime", "")))
     if state in _FAILED:
         error = job.get("error", {})
         text = str(error.get("message", ""))
