@@ -6,9 +6,7 @@ a worker that starts finds what another one has left.
 
 import http.client
 import json
-import os
 import queue
-import signal
 import subprocess
 import sys
 import threading
@@ -29,6 +27,7 @@ from google.pubsub_v1.services.publisher.transports import PublisherGrpcTranspor
 from google.pubsub_v1.services.subscriber import SubscriberClient
 from google.pubsub_v1.services.subscriber.transports import SubscriberGrpcTransport
 
+from bench import child
 from messages import DataReady, Envelope, Event, PreprocessDone, encode
 from messages.codec import encode_body, parse_object
 from messages.events import Job
@@ -36,7 +35,6 @@ from messages.topics import PREPROCESS_DONE, TRAIN_DONE, topic_path
 from workers.pipeline import Catalog
 from workers.record import JobRef, StageRecord, State, Trigger
 
-ROOT = Path(__file__).parents[2]
 PROJECT = "baton-local"
 BUCKET = f"{PROJECT}-pipeline"
 REGION = "us-central1"
@@ -120,13 +118,7 @@ class Desk:
 
     def stop(self, name: str) -> None:
         """SIGTERM, and SIGKILL where that is not enough."""
-        process = self._processes.pop(name)
-        process.send_signal(signal.SIGTERM)
-        try:
-            process.wait(_STOP_LIMIT_S)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        child.end(self._processes.pop(name), _STOP_LIMIT_S)
 
     def check(self) -> None:
         """Raise with the worker's last words if any process has ended."""
@@ -311,7 +303,9 @@ class Desk:
 
     def _connect(self) -> None:
         argv = [sys.executable, "-m", "baton", "setup"]
-        done = subprocess.run(argv, cwd=ROOT, env=self._environment(), capture_output=True, text=True, timeout=120)
+        done = subprocess.run(
+            argv, cwd=child.ROOT, env=self._environment(), capture_output=True, text=True, timeout=120
+        )
         if done.returncode:
             raise RuntimeError(f"{' '.join(argv)} ended with {done.returncode}:\n{done.stdout}{done.stderr}")
         channel = self._channel = grpc.insecure_channel(self._endpoints["PUBSUB_EMULATOR_HOST"])
@@ -319,15 +313,13 @@ class Desk:
         self._subscriber = SubscriberClient(transport=SubscriberGrpcTransport(channel=channel))
 
     def _environment(self) -> dict[str, str]:
-        hidden = ("BATON_", "GOOGLE_", "PYTEST", "CLOUDSDK_")
-        plain = {key: value for key, value in os.environ.items() if not key.startswith(hidden)}
         served = {}
         if self._addresses:
             jobs = self._addresses["jobs"]
             served = {"BATON_DATAFLOW_ENDPOINT": jobs, "BATON_AIPLATFORM_ENDPOINT": jobs}
             served["STORAGE_EMULATOR_HOST"] = self._addresses["storage"]
         return {
-            **plain,
+            **child.plain_environment(),
             **self._endpoints,
             **served,
             "GOOGLE_CLOUD_PROJECT": PROJECT,
@@ -337,16 +329,7 @@ class Desk:
         }
 
     def _spawn(self, name: str, arguments: list[str]) -> None:
-        with self._log(name).open("ab") as log:
-            self._processes[name] = subprocess.Popen(
-                [sys.executable, "-m", *arguments],
-                cwd=ROOT,
-                env=self._environment(),
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            )
+        self._processes[name] = child.spawn(arguments, self._environment(), self._log(name))
 
     def _log(self, name: str) -> Path:
         return self.folder / f"{name}.log"

@@ -12,9 +12,9 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from bench.child import ROOT
 from bench.overhead import ours, peers
 from bench.overhead.figures import Row, table
-from bench.overhead.system import ROOT
 
 RESULTS = ROOT / "bench" / "results"
 SCRIPTS_VARIABLE = "BATON_BENCH_PEERS"

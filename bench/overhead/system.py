@@ -5,9 +5,7 @@ pipelines' jobs are the no-op ones of `job.py`; one pipeline for each sleep, sin
 """
 
 import json
-import os
 import py_compile
-import signal
 import subprocess
 import sys
 import time
@@ -25,11 +23,11 @@ from google.pubsub_v1.services.subscriber import SubscriberClient
 from google.pubsub_v1.services.subscriber.transports import SubscriberGrpcTransport
 
 from baton.setup import wanted_subscription
+from bench import child
 from bench.overhead import third
 from messages import DataReady, Envelope, encode
 from messages.topics import SUBSCRIPTIONS, TRAIN_DONE, topic_path
 
-ROOT = Path(__file__).parents[2]
 PROJECT = "baton-local"
 BUCKET = f"{PROJECT}-pipeline"
 JOB = Path(__file__).with_name("job.py")
@@ -125,12 +123,7 @@ class System:
             process = self.processes.pop(name, None)
             if process is None:
                 continue
-            process.send_signal(signal.SIGTERM)
-            try:
-                process.wait(_STOP_LIMIT_S)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+            child.end(process, _STOP_LIMIT_S)
 
     def _write_files(self) -> None:
         self.marks.touch()
@@ -163,7 +156,7 @@ class System:
 
     def _set_up(self) -> None:
         argv = [sys.executable, "-m", "baton", "setup"]
-        done = subprocess.run(argv, cwd=ROOT, env=self._environment(), capture_output=True, text=True, timeout=60)
+        done = subprocess.run(argv, cwd=child.ROOT, env=self._environment(), capture_output=True, text=True, timeout=60)
         if done.returncode:
             raise StartError(f"{' '.join(argv)} ended with {done.returncode}:\n{done.stdout}{done.stderr}")
         channel = grpc.insecure_channel(self._endpoints["PUBSUB_EMULATOR_HOST"])
@@ -180,9 +173,8 @@ class System:
         subscriber.create_subscription(request=idle)
 
     def _environment(self) -> dict[str, str]:
-        plain = {k: v for k, v in os.environ.items() if not k.startswith(("BATON_", "GOOGLE_", "PYTEST", "CLOUDSDK_"))}
         return {
-            **plain,
+            **child.plain_environment(),
             **self._endpoints,
             "GOOGLE_CLOUD_PROJECT": PROJECT,
             "BATON_BUCKET": BUCKET,
@@ -192,16 +184,7 @@ class System:
         }
 
     def _spawn(self, name: str, arguments: list[str]) -> None:
-        with self._log(name).open("ab") as log:
-            self.processes[name] = subprocess.Popen(
-                [sys.executable, "-m", *arguments],
-                cwd=ROOT,
-                env=self._environment(),
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            )
+        self.processes[name] = child.spawn(arguments, self._environment(), self._log(name))
 
     def _log(self, name: str) -> Path:
         return self.folder / f"{name}.log"
