@@ -1,11 +1,9 @@
 """The jobs service is killed with SIGKILL, at every step of what it does; nothing is lost and nothing runs twice."""
 
 import contextlib
-import json
 import os
 import random
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -18,83 +16,19 @@ from googleapiclient.errors import HttpError
 
 from localcloud.jobs import JobsServer
 from localcloud.jobs.images import Image, Images
-from tests.contract.jobs.conftest import PARENT, SERVER, client, custom_job, finished
+from tests.contract.jobs.conftest import PARENT, client, custom_job, finished
+from tests.contract.jobs.killed_service import ROOT, Service
 from tests.support.loop_thread import LoopThread
 from tests.support.waiting import wait_until
 
-_ROOT = Path(__file__).parents[3]
 _MORE_STEPS_THAN_THERE_ARE = 60
-
-
-class Service:
-    """The jobs service as a process of its own, on one data directory and one port."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.images = folder / "images.toml"
-        (folder / "server.py").write_text(SERVER, encoding="utf-8")
-        server = json.dumps([sys.executable, "-S", str(folder / "server.py")])
-        self.images.write_text(
-            f'[images.shell]\ncommand = ["/bin/sh", "-c"]\n[images.server]\ncommand = {server}\n', encoding="utf-8"
-        )
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = int(probe.getsockname()[1])
-        self.process: subprocess.Popen[str] | None = None
-
-    def start(self) -> None:
-        arguments = [str(self.folder / "data"), str(self.port), str(self.images), str(self.folder / "step")]
-        self.process = subprocess.Popen(
-            [sys.executable, str(Path(__file__).with_name("crashing.py")), *arguments],
-            cwd=_ROOT,
-            env={**os.environ, "PYTHONPATH": str(_ROOT)},
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        assert self.process.stdout is not None
-        assert "ready" in self.process.stdout.readline()
-
-    def kill_at(self, step: int) -> None:
-        """From now on it kills itself at that step."""
-        assert self.process is not None
-        (self.folder / "step").write_text(str(step), encoding="ascii")
-        self.process.send_signal(signal.SIGUSR1)
-        wait_until(lambda: not (self.folder / "step").exists(), what="the arming")
-
-    def kill(self) -> None:
-        assert self.process is not None
-        self.process.kill()
-        self.wait()
-
-    def wait(self) -> int:
-        assert self.process is not None
-        assert self.process.stdout is not None
-        code = self.process.wait(20)
-        self.process.stdout.close()
-        return code
-
-    def dies(self, within_s: float = 0.3) -> bool:
-        """Say whether it dies (by its own hand) in a moment."""
-        assert self.process is not None
-        try:
-            self.process.wait(within_s)
-        except subprocess.TimeoutExpired:
-            return False
-        assert self.wait() == -signal.SIGKILL
-        return True
-
-    def stop(self) -> int:
-        assert self.process is not None
-        self.process.send_signal(signal.SIGTERM)
-        return self.wait()
 
 
 @pytest.fixture
 def service(tmp_path: Path) -> Iterator[Service]:
     service = Service(tmp_path)
     yield service
-    if service.process is not None and service.process.returncode is None:
-        service.stop()
+    service.end_everything()
 
 
 @contextlib.contextmanager
@@ -203,7 +137,7 @@ def test_two_services_never_share_a_directory(service: Service) -> None:
     service.start()
     command = [sys.executable, "-m", "localcloud.jobs", "--data-dir", str(service.folder / "data")]
     second = subprocess.run(
-        [*command, "--images", str(service.images)], cwd=_ROOT, capture_output=True, text=True, timeout=30, check=False
+        [*command, "--images", str(service.images)], cwd=ROOT, capture_output=True, text=True, timeout=30, check=False
     )
     assert second.returncode == 2
     assert "in use by another jobs service" in second.stderr
@@ -214,11 +148,12 @@ def test_the_command_line(service: Service) -> None:
     command = [sys.executable, "-m", "localcloud.jobs", "--data-dir", str(service.folder / "data")]
     running = subprocess.Popen(
         [*command, "--images", str(service.images), "--max-parallel-jobs", "1"],
-        cwd=_ROOT,
+        cwd=ROOT,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
     )
+    service.process = running  # ended with the test, however that goes
     assert running.stdout is not None
     service.port = int(running.stdout.readline().rpartition(":")[2])
     job = create(service, custom_job("cli", "exit 0"))
@@ -227,9 +162,7 @@ def test_the_command_line(service: Service) -> None:
     running.send_signal(signal.SIGINT)
     assert running.communicate(timeout=20)[1] == ""
     assert running.returncode == 0
-    missing = subprocess.run(
-        [*command, "--images", "none.toml"], cwd=_ROOT, capture_output=True, text=True, check=False
-    )
+    missing = subprocess.run([*command, "--images", "none.toml"], cwd=ROOT, capture_output=True, text=True, check=False)
     assert missing.returncode == 2
     assert "none.toml" in missing.stderr
 
@@ -312,6 +245,19 @@ def test_a_deployed_model_serves_on(service: Service) -> None:
     service.start()
     with vertex_of(service) as vertex:
         assert _pid(vertex, endpoint) != first
+
+
+def test_nothing_outlives_a_test(service: Service) -> None:
+    """What a service was running when it was killed ends with the test: the model server and its wrapper."""
+    service.start()
+    with vertex_of(service) as vertex:
+        pid = _pid(vertex, _deploy(vertex))
+    service.kill()
+    wrapper = int(next((service.folder / "data" / "jobs" / "runs").glob("*/*/claim")).read_text())
+    places = [Path(f"/proc/{number}") for number in (pid, wrapper)]
+    assert all(place.exists() for place in places)
+    service.end_everything()
+    wait_until(lambda: not any(place.exists() for place in places), what="the end of both")
 
 
 @pytest.mark.slow
