@@ -11,8 +11,17 @@ import pytest
 from localcloud.jobs import supervisor as module
 from localcloud.jobs.names import wall_clock
 from localcloud.jobs.records import Outcome, Run
-from localcloud.jobs.store import Store
+from localcloud.jobs.store import Document, Store
 from localcloud.jobs.supervisor import Supervisor
+
+_COMMIT = Store._commit
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Wait for a condition while the loop goes on."""
+    async with asyncio.timeout(10):
+        while not condition():
+            await asyncio.sleep(0.002)
 
 
 class Owner:
@@ -29,9 +38,7 @@ class Owner:
         self.ended[run.run_id] = outcome
 
     async def end(self, run_id: str) -> Outcome:
-        async with asyncio.timeout(10):
-            while run_id not in self.ended:
-                await asyncio.sleep(0.002)
+        await until(lambda: run_id in self.ended)
         return self.ended[run_id]
 
 
@@ -94,36 +101,63 @@ def test_at_most_so_many_at_once_in_order(tmp_path: Path) -> None:
     in_house(tmp_path, body, max_parallel=3)
 
 
-def test_a_full_disk_delays_and_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """While the store refuses to write, runs that start or end are tried again, and their ends are recorded later."""
-    monkeypatch.setattr(module, "_RECORD_AGAIN_S", 0.02)
-    commit = Store._commit
-    refusing = [False]
+class Disk:
+    """A disk that can be full: the store's file refuses the changes of runs that `is_full_for` says, and counts them."""
 
-    def refuse(self: Store, pending: object) -> None:
-        if refusing[0] and pending:
+    def __init__(self) -> None:
+        self.refusals = 0
+        self.is_full_for: Callable[[Document], bool] = lambda _: False
+
+    def commit(self, store: Store, pending: dict[tuple[str, str], tuple[str, Document | None]]) -> None:
+        if any(document is not None and self.is_full_for(document) for _, document in pending.values()):
+            self.refusals += 1
             raise sqlite3.OperationalError("database or disk is full")
-        commit(self, pending)  # type: ignore[arg-type]
+        _COMMIT(store, pending)
 
-    monkeypatch.setattr(Store, "_commit", refuse)
+
+@pytest.fixture
+def disk(monkeypatch: pytest.MonkeyPatch) -> Disk:
+    disk = Disk()
+    monkeypatch.setattr(module, "_RECORD_AGAIN_S", 0.02)
+    monkeypatch.setattr(Store, "_commit", lambda store, pending: disk.commit(store, pending))
+    return disk
+
+
+def test_a_full_disk_delays_and_loses_nothing(tmp_path: Path, disk: Disk) -> None:
+    """While the store refuses to write, runs that start or end are tried again, and their ends are recorded later."""
 
     async def body(house: House) -> None:
         gate = tmp_path / "gate"
         ending = house.run("ending", f"while [ ! -e {gate} ]; do sleep 0.005; done; exit 3")
-        async with asyncio.timeout(5):
-            while not house.owner.started:
-                await asyncio.sleep(0.002)
+        await until(lambda: bool(house.owner.started))
         starting = house.run("starting", f"echo x >>{tmp_path}/starts")
-        refusing[0] = True
+        disk.is_full_for = lambda _: True
         gate.touch()
         await asyncio.sleep(0.15)
         record = house.supervisor.get(ending)
         assert record is not None
         assert record.phase == "running"
-        refusing[0] = False
+        disk.is_full_for = lambda _: False
         assert (await house.owner.end(ending)).exit_code == 3
         assert (await house.owner.end(starting)).succeeded
         assert (tmp_path / "starts").read_text() == "x\n"
+
+    in_house(tmp_path, body)
+
+
+@pytest.mark.parametrize("field", ["pid", "is_expired"])
+def test_a_full_disk_loses_no_timeout(tmp_path: Path, disk: Disk, field: str) -> None:
+    """A disk that is full when a run has started, or just when its time is up: the run is ended as expired all the same."""
+
+    async def body(house: House) -> None:
+        starts = tmp_path / "starts"
+        disk.is_full_for = lambda run: bool(run[field])
+        run_id = house.run("endless", f"echo x >>{starts}; sleep 600", timeout_s=0.1)
+        await until(lambda: disk.refusals >= 3 and starts.exists() and starts.read_text() == "x\n")
+        assert run_id not in house.owner.ended
+        disk.is_full_for = lambda _: False
+        assert (await house.owner.end(run_id)).reason == "expired"
+        assert starts.read_text() == "x\n"
 
     in_house(tmp_path, body)
 
@@ -158,9 +192,7 @@ def test_scratch_is_private_and_removed(tmp_path: Path) -> None:
         await house.owner.end(house.run("s", 'touch here "$TMPDIR/there"; pwd; ls | wc -l'))
         where, count = (tmp_path / "s.log").read_text().split()
         assert int(count) == 2
-        async with asyncio.timeout(5):
-            while Path(where).exists():
-                await asyncio.sleep(0.005)
+        await until(lambda: not Path(where).exists())
 
     in_house(tmp_path, body)
     assert list((tmp_path / "runs").iterdir()) == []
@@ -186,9 +218,7 @@ def test_stop_and_start_carry_on(tmp_path: Path) -> None:
     async def first(house: House) -> None:
         house.run("well", script)
         house.run("cut", f"echo x >>{tmp_path}/cut; [ $(wc -l <{tmp_path}/cut) -gt 1 ] || sleep 60")
-        async with asyncio.timeout(5):
-            while not ((tmp_path / "well").exists() and (tmp_path / "cut").exists()):
-                await asyncio.sleep(0.005)
+        await until(lambda: (tmp_path / "well").exists() and (tmp_path / "cut").exists())
         await house.supervisor.stop(2.0)
         assert house.owner.ended["test-well"].succeeded
         assert "test-cut" not in house.owner.ended
