@@ -28,6 +28,7 @@ from google.pubsub_v1.services.subscriber import SubscriberClient
 from google.pubsub_v1.services.subscriber.transports import SubscriberGrpcTransport
 
 from bench import child
+from bench.child import BUCKET, PROJECT
 from messages import DataReady, Envelope, Event, PreprocessDone, encode
 from messages.codec import encode_body, parse_object
 from messages.events import Job
@@ -35,8 +36,6 @@ from messages.topics import PREPROCESS_DONE, TRAIN_DONE, topic_path
 from workers.pipeline import Catalog
 from workers.record import JobRef, StageRecord, State, Trigger
 
-PROJECT = "baton-local"
-BUCKET = f"{PROJECT}-pipeline"
 REGION = "us-central1"
 PIPELINE = """name = "inflight"
 [preprocess]
@@ -318,15 +317,7 @@ class Desk:
             jobs = self._addresses["jobs"]
             served = {"BATON_DATAFLOW_ENDPOINT": jobs, "BATON_AIPLATFORM_ENDPOINT": jobs}
             served["STORAGE_EMULATOR_HOST"] = self._addresses["storage"]
-        return {
-            **child.plain_environment(),
-            **self._endpoints,
-            **served,
-            "GOOGLE_CLOUD_PROJECT": PROJECT,
-            "BATON_BUCKET": BUCKET,
-            "BATON_DATA_BUCKET": f"{PROJECT}-data",
-            "BATON_PIPELINES_DIR": str(self.folder / "pipelines"),
-        }
+        return child.house_environment(self.folder, self._endpoints | served)
 
     def _spawn(self, name: str, arguments: list[str]) -> None:
         self._processes[name] = child.spawn(arguments, self._environment(), self._log(name))

@@ -24,12 +24,11 @@ from google.pubsub_v1.services.subscriber.transports import SubscriberGrpcTransp
 
 from baton.setup import wanted_subscription
 from bench import child
+from bench.child import PROJECT
 from bench.overhead import third
 from messages import DataReady, Envelope, encode
 from messages.topics import SUBSCRIPTIONS, TRAIN_DONE, topic_path
 
-PROJECT = "baton-local"
-BUCKET = f"{PROJECT}-pipeline"
 JOB = Path(__file__).with_name("job.py")
 # The rollout worker stands by, as it would in every house; no event of this chain is for it.
 WORKERS = ("workers.preprocess", "workers.train", "bench.overhead.third", "workers.deploy")
@@ -140,8 +139,8 @@ class System:
             for image, step in _STEPS.items()
         ]
         (self.folder / "images.toml").write_text("".join(images))
-        templates = self.folder / "templates"
-        templates.mkdir()
+        templates = self.folder / "deploy" / "templates"
+        templates.mkdir(parents=True)
         image = f"us-central1-docker.pkg.dev/{PROJECT}/baton/noop-beam:latest"
         (templates / "noop.json").write_text(json.dumps({"image": image, "sdkInfo": {"language": "PYTHON"}}))
 
@@ -173,15 +172,7 @@ class System:
         subscriber.create_subscription(request=idle)
 
     def _environment(self) -> dict[str, str]:
-        return {
-            **child.plain_environment(),
-            **self._endpoints,
-            "GOOGLE_CLOUD_PROJECT": PROJECT,
-            "BATON_BUCKET": BUCKET,
-            "BATON_DATA_BUCKET": f"{PROJECT}-data",
-            "BATON_PIPELINES_DIR": str(self.folder / "pipelines"),
-            "BATON_TEMPLATES_DIR": str(self.folder / "templates"),
-        }
+        return child.house_environment(self.folder, self._endpoints)
 
     def _spawn(self, name: str, arguments: list[str]) -> None:
         self.processes[name] = child.spawn(arguments, self._environment(), self._log(name))
