@@ -150,7 +150,9 @@ def explained(fault: Exception, place: str = "") -> BatonError:
     ):
         return Unreachable(f"{_message(fault)}{where}", "see `baton doctor`; the local cloud starts with `baton up`")
     if isinstance(fault, GoogleAuthError):
-        mend = "run `gcloud auth application-default login`, or set GOOGLE_APPLICATION_CREDENTIALS; on a laptop, `baton up`"
+        # A local cloud is left alone while that variable leads to Google's (baton.profile).
+        local = "for a local cloud, unset GOOGLE_CLOUD_PROJECT and run `baton up`"
+        mend = f"run `gcloud auth application-default login`, or set GOOGLE_APPLICATION_CREDENTIALS; {local}"
         return Refused(f"{_message(fault)}{where}", mend)
     if isinstance(fault, google_errors.Forbidden | google_errors.Unauthorized):
         return Refused(
@@ -164,4 +166,6 @@ def explained(fault: Exception, place: str = "") -> BatonError:
 
 
 def _message(fault: Exception) -> str:
+    if isinstance(fault, GoogleAuthError) and fault.args:
+        return str(fault.args[0])  # behind it comes the token server's whole answer, as a table
     return str(getattr(fault, "message", "") or fault)

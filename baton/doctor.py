@@ -21,6 +21,7 @@ class Verdict(StrEnum):
     OK = "ok"
     NOTE = "note"
     PROBLEM = "problem"
+    SKIPPED = "skipped"  # not looked at, for a reason that a problem before has named
 
 
 @dataclass(frozen=True, slots=True)

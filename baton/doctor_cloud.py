@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 
 from google.api_core import exceptions as google_errors
+from google.auth.exceptions import GoogleAuthError
 
 from baton import setup
 from baton.connections import KNOWN_FAULTS, Connections, explained
@@ -15,13 +16,18 @@ from messages.topics import AUDIT_SUBSCRIPTIONS, DATA_READY, DEAD_LETTER_SUBSCRI
 from workers.errors import PipelineError
 from workers.pipeline import Catalog
 
+_CREDENTIALS = "Google credentials"
 _CREATE = "create it with `baton setup`"
 _SHOWN = 3
 _ATTACHED = {**SUBSCRIPTIONS, **AUDIT_SUBSCRIPTIONS}
 
 
 def resources(profile: Profile) -> Iterator[Finding]:
-    """Yield what is well and what is missing or different among the resources."""
+    """Yield what is well and what is missing or different among the resources.
+
+    Without credentials every check would fail alike, some after minutes of trying again: that is told once, and the
+    checks that it stopped are yielded as skipped.
+    """
     connections = Connections(profile)
     checks: list[tuple[str, Callable[[], Iterator[Finding]]]] = [
         (f"gs://{profile.bucket}", lambda: _bucket(connections, profile.bucket)),
@@ -32,9 +38,15 @@ def resources(profile: Profile) -> Iterator[Finding]:
         ("templates", lambda: _templates(connections)),
         ("dead letters", lambda: _dead_letters(connections)),
     ]
-    for place, check in checks:
+    for number, (place, check) in enumerate(checks):
         try:
             yield from check()
+        except GoogleAuthError as fault:
+            told = explained(fault)
+            yield Finding(Verdict.PROBLEM, told.message, _CREDENTIALS, told.mend)
+            for unseen, _ in checks[number:]:
+                yield Finding(Verdict.SKIPPED, f"no usable {_CREDENTIALS}", unseen)
+            return
         except KNOWN_FAULTS as fault:
             told = explained(fault)
             yield Finding(Verdict.PROBLEM, told.message, place, told.mend)
