@@ -106,7 +106,7 @@ class Supervisor:
         """Kill a running run as a pre-empted machine would: it starts anew. Does nothing to one not running."""
         run = self.get(run_id)
         if run is not None and run.phase == "running":
-            processes.signal_group(run.pid, signal.SIGKILL)
+            self._signal(run.run_id, run.pid, signal.SIGKILL)
 
     def after(self, run_id: str, delay_s: float, action: Callable[[], None]) -> None:
         """Do something later, unless the run has ended by then."""
@@ -116,6 +116,8 @@ class Supervisor:
         """Find again what an earlier service left behind. Call once, before anything is submitted."""
         live = [run for run in self._runs() if run.phase != "ended"]
         for orphan in {place.name for place in self._directory.iterdir()} - {run.run_id for run in live}:
+            for attempt in (self._directory / orphan).glob("*"):  # killed between an end's record and its tidying
+                self._tidying.strays(f"{orphan}.{attempt.name}")
             self._remove_place(orphan)
         for run in live:
             if run.phase == "queued":
@@ -134,11 +136,11 @@ class Supervisor:
             for run in live:
                 self._save(run.but(is_interrupted=True))
         for run in live:
-            processes.signal_group(run.pid, signal.SIGTERM)
+            self._signal(run.run_id, run.pid, signal.SIGTERM)
         if not await self._all_ended(grace_s):
             for run in self._runs():
                 if run.phase == "running":
-                    processes.signal_group(run.pid, signal.SIGKILL)
+                    self._signal(run.run_id, run.pid, signal.SIGKILL)
             await self._all_ended(_KILL_WAIT_S)
         for watch in self._watches.values():
             watch.close()
@@ -215,8 +217,7 @@ class Supervisor:
             pid, self.place(run), lambda: self._exited(run.run_id, pid), is_child=is_child
         )
         if run.timeout_s:
-            elapsed_s = (self._clock() - run.started_us) / 1e6
-            left_s = max(0.0, run.timeout_s - elapsed_s)
+            left_s = max(0.0, run.timeout_s - (self._clock() - run.started_us) / 1e6)
             self.after(run.run_id, left_s, lambda: self._record(run.run_id, lambda: self._expire(run.run_id)))
         if run.is_cancelled:
             self._terminate(run)
@@ -304,12 +305,17 @@ class Supervisor:
             self._background.soon(lambda: self._start(run.run_id))  # sees the mark and finishes it
         elif run.pid:
             pid = run.pid
-            processes.signal_group(pid, signal.SIGTERM)
-            self.after(run.run_id, self._kill_grace_s, lambda: processes.signal_group(pid, signal.SIGKILL))
+            self._signal(run.run_id, pid, signal.SIGTERM)
+            self.after(run.run_id, self._kill_grace_s, lambda: self._signal(run.run_id, pid, signal.SIGKILL))
+
+    def _signal(self, run_id: str, pid: int, number: signal.Signals) -> None:
+        """Signal a run's processes; once their end is seen, though not yet on record, the pid may be another's."""
+        if run_id in self._watches:
+            processes.signal_group(pid, number)
 
     def _expire(self, run_id: str) -> None:
         run = self.get(run_id)
-        if run is not None and run.phase == "running":
+        if run is not None and run.phase == "running" and run_id in self._watches:
             run = run.but(is_expired=True)
             self._save(run)
             self._terminate(run)

@@ -2,12 +2,15 @@
 
 import asyncio
 import os
+import signal
 import sqlite3
+import subprocess
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
 
+from localcloud.jobs import processes
 from localcloud.jobs import supervisor as module
 from localcloud.jobs.names import wall_clock
 from localcloud.jobs.records import Outcome, Run
@@ -160,6 +163,55 @@ def test_a_full_disk_loses_no_timeout(tmp_path: Path, disk: Disk, field: str) ->
         assert starts.read_text() == "x\n"
 
     in_house(tmp_path, body)
+
+
+@pytest.mark.parametrize("step", ["expire", "cancel", "preempt"])
+def test_a_process_that_has_ended_is_not_signalled(
+    tmp_path: Path, disk: Disk, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    """While the disk refuses the record of an end, the pid is given back: it may be another's, and no time is up."""
+
+    async def body(house: House) -> None:
+        gate = tmp_path / "gate"
+        disk.is_full_for = lambda run: run["phase"] == "ended"
+        run_id = house.run("short", f"while [ ! -e {gate} ]; do sleep 0.005; done", timeout_s=600.0)
+        await until(lambda: run_id in house.owner.started)
+        gate.touch()
+        await until(lambda: disk.refusals >= 2)
+        signalled: list[int] = []
+        monkeypatch.setattr(processes, "signal_group", lambda pid, number: signalled.append(pid))
+        if step == "expire":
+            house.supervisor._expire(run_id)
+        else:
+            getattr(house.supervisor, step)(run_id)
+        seen = disk.refusals
+        await until(lambda: disk.refusals >= seen + 10)  # longer than the grace before KILL
+        assert signalled == []
+        disk.is_full_for = lambda _: False
+        outcome = await house.owner.end(run_id)
+        assert outcome.exit_code == 0
+        assert outcome.reason == ("cancelled" if step == "cancel" else "exited")
+
+    in_house(tmp_path, body)
+
+
+def test_strays_of_a_run_whose_service_was_killed_at_its_end_are_ended(tmp_path: Path) -> None:
+    """The end is on record, the tidying was still to come: the next service does it."""
+    place = tmp_path / "runs" / "test-gone" / "2"
+    place.mkdir(parents=True)
+    token = {processes.TOKEN_VARIABLE: "test-gone.2"}
+    stray = subprocess.Popen(["/bin/sleep", "600"], env=token, start_new_session=True)
+    try:
+
+        async def body(house: House) -> None:
+            await house.supervisor.recover()
+            await until(lambda: stray.poll() is not None and not place.parent.exists())
+
+        in_house(tmp_path, body)
+        assert stray.returncode == -signal.SIGKILL
+    finally:
+        stray.kill()
+        stray.wait()
 
 
 def test_what_vanishes_is_started_anew_three_times(tmp_path: Path) -> None:
