@@ -10,13 +10,14 @@ from baton.connections import KNOWN_FAULTS, Connections, explained
 from baton.dlq.archive import PREFIX
 from baton.dlq.desk import DeadLetters
 from baton.doctor import Finding, Verdict
-from baton.errors import BatonError
+from baton.errors import BatonError, Unreachable
 from baton.profile import Profile
 from messages.topics import AUDIT_SUBSCRIPTIONS, DATA_READY, DEAD_LETTER_SUBSCRIPTION, SUBSCRIPTIONS, TOPICS, topic_path
 from workers.errors import PipelineError
 from workers.pipeline import Catalog
 
 _CREDENTIALS = "Google credentials"
+_STORAGE, _PUBSUB = frozenset({"Cloud Storage"}), frozenset({"Pub/Sub"})
 _CREATE = "create it with `baton setup`"
 _SHOWN = 3
 _ATTACHED = {**SUBSCRIPTIONS, **AUDIT_SUBSCRIPTIONS}
@@ -25,31 +26,37 @@ _ATTACHED = {**SUBSCRIPTIONS, **AUDIT_SUBSCRIPTIONS}
 def resources(profile: Profile) -> Iterator[Finding]:
     """Yield what is well and what is missing or different among the resources.
 
-    Without credentials every check would fail alike, some after minutes of trying again: that is told once, and the
-    checks that it stopped are yielded as skipped.
+    Without credentials, or where a service does not answer, every check would fail alike after minutes of trying again:
+    that is told once, and the checks that it stops are yielded as skipped.
     """
     connections = Connections(profile)
-    checks: list[tuple[str, Callable[[], Iterator[Finding]]]] = [
-        (f"gs://{profile.bucket}", lambda: _bucket(connections, profile.bucket)),
-        (f"gs://{profile.data_bucket}", lambda: _bucket(connections, profile.data_bucket)),
-        *((f"topic {name}", lambda name=name: _topic(connections, name)) for name in TOPICS),
-        *((f"subscription {name}", lambda name=name: _subscription(connections, name)) for name in _ATTACHED),
-        (f"notification of gs://{profile.data_bucket}", lambda: _notification(connections)),
-        ("templates", lambda: _templates(connections)),
-        ("dead letters", lambda: _dead_letters(connections)),
+    checks: list[tuple[str, frozenset[str], Callable[[], Iterator[Finding]]]] = [
+        (f"gs://{profile.bucket}", _STORAGE, lambda: _bucket(connections, profile.bucket)),
+        (f"gs://{profile.data_bucket}", _STORAGE, lambda: _bucket(connections, profile.data_bucket)),
+        *((f"topic {name}", _PUBSUB, lambda name=name: _topic(connections, name)) for name in TOPICS),
+        *((f"subscription {name}", _PUBSUB, lambda name=name: _subscription(connections, name)) for name in _ATTACHED),
+        (f"notification of gs://{profile.data_bucket}", _STORAGE, lambda: _notification(connections)),
+        ("templates", _STORAGE, lambda: _templates(connections)),
+        ("dead letters", _PUBSUB | _STORAGE, lambda: _dead_letters(connections)),
     ]
-    for number, (place, check) in enumerate(checks):
+    silent: dict[str, str] = {}  # service -> why what needs it is skipped
+    for place, services, check in checks:
+        if known := services & silent.keys():
+            yield Finding(Verdict.SKIPPED, silent[min(known)], place)
+            continue
         try:
             yield from check()
-        except GoogleAuthError as fault:
-            told = explained(fault)
-            yield Finding(Verdict.PROBLEM, told.message, _CREDENTIALS, told.mend)
-            for unseen, _ in checks[number:]:
-                yield Finding(Verdict.SKIPPED, f"no usable {_CREDENTIALS}", unseen)
-            return
         except KNOWN_FAULTS as fault:
             told = explained(fault)
-            yield Finding(Verdict.PROBLEM, told.message, place, told.mend)
+            if isinstance(told, Unreachable):
+                yield Finding(Verdict.PROBLEM, told.message, place, "look at the network, its proxy and the address")
+                silent |= dict.fromkeys(services, f"{' and '.join(sorted(services))} did not answer")
+            elif isinstance(fault, GoogleAuthError):
+                yield Finding(Verdict.PROBLEM, told.message, _CREDENTIALS, told.mend)
+                yield Finding(Verdict.SKIPPED, f"no usable {_CREDENTIALS}", place)
+                silent = dict.fromkeys(_STORAGE | _PUBSUB, f"no usable {_CREDENTIALS}")
+            else:
+                yield Finding(Verdict.PROBLEM, told.message, place, told.mend)
         except BatonError as fault:
             yield Finding(Verdict.PROBLEM, fault.message, place, fault.mend)
 

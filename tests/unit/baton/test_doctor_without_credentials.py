@@ -1,11 +1,13 @@
 """`baton doctor` where Google asks for credentials and there are none that it takes: one cause, said once."""
 
 import json
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import pytest
-from google.auth.exceptions import RefreshError
+from google.api_core.exceptions import RetryError
+from google.auth.exceptions import RefreshError, TransportError
 
 from baton import doctor_cloud
 from baton.__main__ import run
@@ -70,3 +72,27 @@ def test_what_was_seen_before_a_login_ran_out_stands(
     assert "✔ bucket  gs://my-pipeline" in lines
     assert "✘ invalid_grant: Token has been revoked.  Google credentials" in lines
     assert f"– {CHECKS - 1} checks skipped: no usable Google credentials" in lines
+
+
+def test_a_service_that_does_not_answer_is_asked_once(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Each question is tried again for minutes: on a machine without a network the doctor would take an hour."""
+    asked: list[str] = []
+
+    def look(connections: Any, name: str) -> Any:
+        asked.append(name)
+        raise RetryError("Timeout of 120.0s exceeded", cause=TransportError("no route to host"))
+        yield
+
+    for check in ("_bucket", "_topic", "_subscription"):
+        monkeypatch.setattr(doctor_cloud, check, look)
+    assert run(["doctor", "--json"]) == EXIT_FAILED
+    findings = json.loads(capsys.readouterr().out)
+    problems = [finding for finding in findings if finding["verdict"] == "problem"]
+    assert [finding["where"] for finding in problems] == ["gs://my-pipeline", f"topic {next(iter(TOPICS))}"]
+    assert all("network" in finding["mend"] for finding in problems)
+    assert len(asked) == 2
+    skipped = Counter(finding["what"] for finding in findings if finding["verdict"] == "skipped")
+    queues = len(TOPICS) + len(SUBSCRIPTIONS) + len(AUDIT_SUBSCRIPTIONS) - 1
+    assert skipped == {"Cloud Storage did not answer": 4, "Pub/Sub did not answer": queues}
