@@ -66,15 +66,6 @@ def matches(node: Node | None, test: Test) -> bool:
     return all(matches(part, test) for part in node.parts)
 
 
-def restrictions(node: Node | None) -> list[Restriction]:
-    """Every restriction of the tree, wherever it stands."""
-    if node is None:
-        return []
-    if isinstance(node, Restriction):
-        return [node]
-    return [found for part in node.parts for found in restrictions(part)]
-
-
 class ResourceFilter:
     """The filter of one of Vertex AI's lists, asked for one resource after another.
 
@@ -92,11 +83,11 @@ class ResourceFilter:
     ) -> None:
         self._node = parse(text)
         self._labels = labels or (lambda resource: resource["labels"])
-        self._tests = {found: self._test(found, fields) for found in restrictions(self._node)}
+        self._holds = self._compiled(self._node, fields)
 
     def __call__(self, resource: Any) -> bool:
         """Say whether the resource belongs into the list."""
-        return matches(self._node, lambda restriction: self._tests[restriction](resource))
+        return self._holds(resource)
 
     def labels(self) -> dict[str, str]:
         """Return the labels, with their values, that every resource in the list has for certain."""
@@ -109,15 +100,31 @@ class ResourceFilter:
     def one_of(self, name: str) -> frozenset[str] | None:
         """Return values of which a field has one, in every resource in the list; None where the filter demands none."""
         for part in self._demanded():
-            choices = part.parts if isinstance(part, Group) and part.op == "OR" else (part,)
-            if all(isinstance(c, Restriction) and c.path == (name,) and c.op == "=" for c in choices):
-                return frozenset(c.value for c in choices if isinstance(c, Restriction))
+            choices = _choices(part)
+            if choices is not None and choices[0] == name:
+                return choices[1]
         return None
 
     def _demanded(self) -> tuple[Node, ...]:
         if isinstance(self._node, Group) and self._node.op == "AND":
             return self._node.parts
         return () if self._node is None else (self._node,)
+
+    def _compiled(self, node: Node | None, fields: Mapping[str, Field]) -> Callable[[Any], bool]:
+        """Return the tree as one function: a list asks it of every job; walking the tree was a tenth of a busy service."""
+        if node is None:
+            return lambda resource: True
+        if isinstance(node, Restriction):
+            return self._test(node, fields)
+        parts = [self._compiled(part, fields) for part in node.parts]
+        if node.op == "NOT":
+            return lambda resource: not parts[0](resource)
+        if node.op == "AND":
+            return lambda resource: all(part(resource) for part in parts)
+        if (choices := _choices(node)) is not None:
+            read, values = fields[snake(choices[0])], choices[1]
+            return lambda resource: read(resource) in values
+        return lambda resource: any(part(resource) for part in parts)
 
     def _test(self, restriction: Restriction, fields: Mapping[str, Field]) -> Callable[[Any], bool]:
         if not restriction.op:
@@ -131,6 +138,24 @@ class ResourceFilter:
             raise invalid(f"Invalid filter: field {name!r} is not supported; filter by {known}.")
         read = fields[head]
         return lambda resource: _compare(head, read(resource), restriction.op, restriction.value)
+
+
+def _choices(node: Node) -> tuple[str, frozenset[str]] | None:
+    """Return the field and the values where the node says `f="a" OR f="b" …`, or just `f="a"`; None for anything else.
+
+    Times are compared as moments, not as texts, and labels have rules of their own: both are something else.
+    """
+    parts = node.parts if isinstance(node, Group) and node.op == "OR" else (node,)
+    equalities = [part for part in parts if isinstance(part, Restriction) and part.op == "=" and len(part.path) == 1]
+    names = {part.path[0] for part in equalities}
+    if len(equalities) != len(parts) or len(names) != 1:
+        return None
+    name = names.pop()
+    return (
+        None
+        if name == "labels" or snake(name).endswith("_time")
+        else (name, frozenset(part.value for part in equalities))
+    )
 
 
 def _is_exact(restriction: Restriction) -> bool:

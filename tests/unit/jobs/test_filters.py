@@ -47,6 +47,14 @@ def holds(text: str) -> bool:
         ("labels.run=r2 AND labels.run=r3 OR labels.run=r1", False),  # OR binds tighter: r2 AND (r3 OR r1)
         ("labels.run=r1 OR labels.run=r3 AND labels.run=r2", False),  # (r1 OR r3) AND r2
         ("state=(JOB_STATE_FAILED OR JOB_STATE_RUNNING)", True),
+        ("state=JOB_STATE_FAILED OR state=JOB_STATE_RUNNING", True),
+        ("state=JOB_STATE_FAILED OR state=JOB_STATE_QUEUED", False),
+        ("state=JOB_STATE_FAILED OR displayName=train-7", True),
+        ("state=JOB_STATE_FAILED OR state!=JOB_STATE_FAILED", True),
+        (
+            'createTime="2026-01-31T12:00:00Z" OR createTime="2026-01-31T13:00:00.000001+01:00"',
+            True,
+        ),  # moments, not texts
         (r'display_name="train\-7"', True),
     ],
 )
