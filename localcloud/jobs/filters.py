@@ -66,6 +66,15 @@ def matches(node: Node | None, test: Test) -> bool:
     return all(matches(part, test) for part in node.parts)
 
 
+def restrictions(node: Node | None) -> list[Restriction]:
+    """Every restriction of the tree, wherever it stands."""
+    if node is None:
+        return []
+    if isinstance(node, Restriction):
+        return [node]
+    return [found for part in node.parts for found in restrictions(part)]
+
+
 class ResourceFilter:
     """The filter of one of Vertex AI's lists, asked for one resource after another.
 
