@@ -160,11 +160,9 @@ def _choices(node: Node) -> tuple[str, frozenset[str]] | None:
     if len(equalities) != len(parts) or len(names) != 1:
         return None
     name = names.pop()
-    return (
-        None
-        if name == "labels" or snake(name).endswith("_time")
-        else (name, frozenset(part.value for part in equalities))
-    )
+    if name == "labels" or snake(name).endswith("_time"):
+        return None
+    return name, frozenset(part.value for part in equalities)
 
 
 def _is_exact(restriction: Restriction) -> bool:

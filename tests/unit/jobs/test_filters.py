@@ -55,6 +55,7 @@ def holds(text: str) -> bool:
             'createTime="2026-01-31T12:00:00Z" OR createTime="2026-01-31T13:00:00.000001+01:00"',
             True,
         ),  # moments, not texts
+        ("state=JOB_STATE_FAILED OR labels.run=r1", True),
         (r'display_name="train\-7"', True),
     ],
 )
