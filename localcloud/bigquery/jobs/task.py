@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -13,6 +14,10 @@ from localcloud.bigquery.errors import Stopped
 from localcloud.bigquery.gcs import Storage
 from localcloud.bigquery.names import TableRef, new_physical
 from localcloud.bigquery.resources import LOCATION, Sizes
+
+_INTERRUPT_S = 0.02
+
+log = logging.getLogger(__name__)
 
 # What changes the database runs in the job's last transaction, and answers statistics that are known only then.
 Commit = Callable[[Any], dict[str, Any]]
@@ -46,6 +51,7 @@ class Task:
         self.stop_reason = ""
         self._cancelled = threading.Event()
         self._cursor: Any = None
+        self._released = threading.Event()
 
     @property
     def project(self) -> str:
@@ -76,6 +82,7 @@ class Task:
                 yield cursor
         finally:
             self._cursor = None
+            self._released.set()
 
     def stage(self) -> str:
         """A name for a table that becomes visible with the commit, or is dropped."""
@@ -87,9 +94,7 @@ class Task:
         """Ask the body to end; safe from any thread. A commit that began may still go through, as in the cloud."""
         self.stop_reason = reason
         self._cancelled.set()
-        cursor = self._cursor
-        if cursor is not None:
-            cursor.interrupt()
+        threading.Thread(target=self._interrupt, name=f"cancel:{self.job_id}", daemon=True).start()
 
     def check(self) -> None:
         """Raise Stopped when the job was cancelled."""
@@ -98,6 +103,18 @@ class Task:
 
     def hold(self, cursor: Any) -> None:
         """Let `cancel` interrupt this cursor."""
+        self._released.clear()
         self._cursor = cursor
         # A cancel that came between the check and here found no cursor to interrupt.
         self.check()
+
+    def _interrupt(self) -> None:
+        import duckdb  # loaded long ago where there is a cursor; an idle service never pays for it
+
+        # DuckDB forgets an interrupt that falls between two statements, so it is said until the cursor is let go.
+        while (cursor := self._cursor) is not None:
+            try:
+                cursor.interrupt()
+            except duckdb.ConnectionException:
+                log.debug("the cursor was closed before its interrupt", exc_info=True)
+            self._released.wait(_INTERRUPT_S)
