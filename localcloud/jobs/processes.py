@@ -31,6 +31,7 @@ _WRAPPER = """\
 trap : TERM INT HUP
 run=$1
 cd "$2" || exit 126
+unset OLDPWD
 shift 2
 set -C
 { echo $$ >"$run/claim"; } 2>/dev/null || exit 125
@@ -44,7 +45,7 @@ _CLAIM_WAIT_S = 1.0  # a claim is signed microseconds after it is made; past thi
 _CLAIM_POLL_S = 0.01
 _POLL_S = 0.05  # only where the system has no pidfd
 # Python ignores SIGPIPE and SIGXFSZ, a shell's background job SIGINT: a job starts with the system's defaults.
-_DEFAULT_SIGNALS = sorted(signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP})
+DEFAULT_SIGNALS = sorted(signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP})
 
 
 def start(run: Path, *, argv: Sequence[str], env: Mapping[str, str], directory: Path, log: Path, token: str) -> int:
@@ -65,7 +66,7 @@ def start(run: Path, *, argv: Sequence[str], env: Mapping[str, str], directory: 
         (os.POSIX_SPAWN_DUP2, 1, 2),
     ]
     return os.posix_spawn(
-        _SHELL, wrapper, child_env, file_actions=actions, setsid=True, setsigmask=[], setsigdef=_DEFAULT_SIGNALS
+        _SHELL, wrapper, child_env, file_actions=actions, setsid=True, setsigmask=[], setsigdef=DEFAULT_SIGNALS
     )
 
 

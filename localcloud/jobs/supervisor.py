@@ -28,6 +28,7 @@ from localcloud.jobs.background import Background
 from localcloud.jobs.logs import LogFile
 from localcloud.jobs.names import Clock
 from localcloud.jobs.records import Outcome, Run
+from localcloud.jobs.spares import Spares
 from localcloud.jobs.store import Store
 from localcloud.jobs.tidying import Tidying, tidy
 
@@ -63,6 +64,7 @@ class Supervisor:
         self._slots: set[str] = set()
         self._background = Background()
         self._tidying = Tidying()
+        self._spares = Spares()
         self._ended = asyncio.Event()
         self._is_stopping = False
 
@@ -146,6 +148,7 @@ class Supervisor:
             watch.close()
         await self._background.close(_KILL_WAIT_S)
         await self._tidying.close()
+        self._spares.close()
 
     # Starting
 
@@ -193,14 +196,10 @@ class Supervisor:
         if run.port_variable:
             env = {**env, run.port_variable: str(run.port)}
             argv = [part.replace(f"$({run.port_variable})", str(run.port)) for part in argv]
+        directory = Path(run.directory) if run.directory else place / "tmp"
         try:
-            pid = processes.start(
-                place,
-                argv=argv,
-                env=env,
-                directory=Path(run.directory) if run.directory else place / "tmp",
-                log=Path(run.log),
-                token=_token(run),
+            pid = self._spares.start(
+                place, argv=argv, env=env, directory=directory, log=Path(run.log), token=_token(run)
             )
         except (OSError, ValueError) as error:
             self._finish(run, Outcome(None, "refused", f"the process could not be started: {error}"))

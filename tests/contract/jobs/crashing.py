@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from localcloud import standalone
-from localcloud.jobs import JobsServer, processes
+from localcloud.jobs import JobsServer, processes, spares
 from localcloud.jobs.images import Images
 from localcloud.jobs.store import Store
 
@@ -48,6 +48,7 @@ async def serve(data_dir: Path, port: int, images: Path, step_file: Path) -> Non
     countdown = Countdown(step_file)
     Store._commit = countdown.around(Store._commit)  # type: ignore[method-assign]
     processes.start = countdown.around(processes.start)
+    spares._hand_over = countdown.around(spares._hand_over)
     processes.reap = countdown.around(processes.reap)
     server = JobsServer(data_dir=data_dir, port=port, images=Images.load(images), max_parallel_jobs=4, kill_grace_s=0.3)
     stopping = standalone.stop_signal()

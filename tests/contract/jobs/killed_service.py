@@ -43,6 +43,13 @@ class Service:
         assert self.process.stdout is not None
         assert "ready" in self.process.stdout.readline()
 
+    def spares(self) -> int:
+        """How many spare processes are up; one that is not yet shows the arguments that it was started with."""
+        assert self.process is not None
+        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
+        shown = [Path(f"/proc/{pid}/cmdline").read_bytes().rstrip(b"\0") for pid in children]
+        return shown.count(b"spare")
+
     def kill_at(self, step: int) -> None:
         """From now on it kills itself at that step."""
         assert self.process is not None

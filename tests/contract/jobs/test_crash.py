@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -57,14 +57,36 @@ def end_of(service: Service, job: dict[str, Any]) -> dict[str, Any]:
         return finished(lambda: vertex.customJobs().get(name=job["name"]).execute())
 
 
+def python_job(label: str, starts: Path) -> dict[str, Any]:
+    """A job that a spare process can become."""
+    body = custom_job(label, "")
+    text = f"import time; open({str(starts)!r}, 'a').write('x\\n'); time.sleep(0.15)"
+    script = starts.with_suffix(".py")
+    script.write_text(text, encoding="utf-8")
+    container = body["jobSpec"]["workerPoolSpecs"][0]["containerSpec"]
+    container |= {"command": ["python", "-S"], "args": [str(script)]}
+    return body
+
+
+def shell_job(label: str, starts: Path) -> dict[str, Any]:
+    return custom_job(label, f"echo x >>{starts}; sleep 0.15")
+
+
 @pytest.mark.slow
-def test_killed_at_every_step_of_a_job(service: Service) -> None:
+@pytest.mark.parametrize("body", [shell_job, python_job])
+def test_killed_at_every_step_of_a_job(service: Service, body: Callable[[str, Path], dict[str, Any]]) -> None:
     """Whichever step the service dies at, a job that was answered exists, and each job runs exactly once."""
     service.start()
     for step in range(1, _MORE_STEPS_THAN_THERE_ARE):
+        for number in range(2 * (body is python_job)):  # from the second of its kind on there are spares
+            warm = create(service, body(f"warm-{step}-{number}", service.folder / f"warm-{step}-{number}"))
+            assert warm is not None
+            end_of(service, warm)
+        if body is python_job:
+            wait_until(lambda: service.spares() == 3, what="the spares")
         starts = service.folder / f"starts-{step}"
         service.kill_at(step)
-        answered = create(service, custom_job(f"step-{step}", f"echo x >>{starts}; sleep 0.15"))
+        answered = create(service, body(f"step-{step}", starts))
         if answered is not None:
             with contextlib.suppress(OSError, HttpError, AssertionError):
                 end_of(service, answered)
