@@ -1,15 +1,15 @@
-"""The storage server's SQLite file: one writer thread that commits in groups, and cheap readers.
+"""The storage server's SQLite file: one writer that commits in groups, and cheap readers.
 
 Every change is a function of a `Transaction`. The writer takes whatever is queued, runs each function in a
 savepoint of its own and commits them together: sixteen clients that write at once pay for one fsync, and a
 function that raises (a precondition that did not hold) undoes only itself. A write is answered after its commit.
+On a disk that answers at once the event loop waits for it; on a slow one, and with many to commit, a thread does.
 
 Readers see committed data only (WAL), so a write that was answered is seen by every later read.
 """
 
 import asyncio
 import logging
-import queue
 import sqlite3
 import threading
 import time
@@ -24,6 +24,11 @@ T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 _MAX_GROUP = 256  # operations in one commit: bounds how long the first of them waits for the last
+# Handing a commit to a thread takes longer than a swift disk, above all on a busy machine, where each change of thread
+# may wait for its turn. What a thread commits does not hold up the loop.
+_SWIFT_S, _SWIFT_GROUP = 0.0008, 8
+_COMMIT_WEIGHT = 0.1
+_CHECKPOINT_OPERATIONS = 200  # a few MiB of log; at most sixteen, as larger contents are files
 _READER_THREADS = 2  # long listings only; point reads run on the loop
 
 SCHEMA = """
@@ -94,7 +99,7 @@ class Database:
     Args:
         path: the SQLite file; its `-wal` and `-shm` live beside it.
         clock_us: microseconds since 1970. Generations never go back even when it does.
-        on_garbage: called in the writer thread after a commit, with ids of contents to delete.
+        on_garbage: called in the writer's thread after a commit, with ids of contents to delete.
         on_events: called on the loop after a commit that put events into the outbox.
     """
 
@@ -110,27 +115,33 @@ class Database:
         self._clock_us = clock_us
         self._on_garbage = on_garbage
         self._on_events = on_events
-        self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
+        self._jobs: list[_Job] = []
+        self._is_scheduled = False
+        self._is_busy = False  # the thread has the writer
+        self._commit_s = 0.0
+        self._since_checkpoint = 0  # operations
         self._last_generation = 0
         self._local = threading.local()
         self._all_readers: list[sqlite3.Connection] = []
         self._pool = ThreadPoolExecutor(_READER_THREADS, thread_name_prefix="storage-list")
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="storage-writer")
 
     def open(self) -> None:
-        """Create what is missing, remember the last generation, start the writer."""
+        """Create what is missing, remember the last generation."""
         self._loop = asyncio.get_running_loop()
         self._writer = _connect(self._path)
+        self._writer.execute("PRAGMA wal_autocheckpoint = 0")  # it would hold up a commit; see _checkpoint
         self._writer.executescript(SCHEMA)
         row = self._writer.execute("SELECT value FROM counters WHERE name = 'generation'").fetchone()
         self._last_generation = row[0] if row else 0
         self._reader = self._new_reader()
-        self._thread = threading.Thread(target=self._run, name="storage-writer", daemon=True)
-        self._thread.start()
+        self._idle = asyncio.Event()
+        self._idle.set()
 
     async def close(self) -> None:
         """Commit what is queued, then close every connection."""
-        self._jobs.put(None)
-        await asyncio.to_thread(self._thread.join)
+        await self._idle.wait()
+        self._thread.shutdown()
         self._pool.shutdown()
         for reader in self._all_readers:
             reader.close()
@@ -143,7 +154,9 @@ class Database:
             whatever `operation` raised; nothing of it was kept then.
         """
         future: asyncio.Future[T] = self._loop.create_future()
-        self._jobs.put(_Job(operation, future))
+        self._jobs.append(_Job(operation, future))
+        self._idle.clear()
+        self._schedule()
         return await future
 
     @property
@@ -167,23 +180,55 @@ class Database:
         self._all_readers.append(reader)
         return reader
 
-    # -- the writer thread --------------------------------------------------------------------------------------
+    # -- the writer ---------------------------------------------------------------------------------------------
 
-    def _run(self) -> None:
-        running = True
-        while running:
-            group: list[_Job] = []
-            job = self._jobs.get()
-            while job is not None:
-                group.append(job)
-                if len(group) == _MAX_GROUP or self._jobs.empty():
-                    break
-                job = self._jobs.get()
-            running = job is not None
-            if group:
-                self._commit(group)
+    def _schedule(self) -> None:
+        """Write in the loop's next turn, so that what comes in this one shares the commit."""
+        if not self._is_scheduled and not self._is_busy:
+            self._is_scheduled = True
+            self._loop.call_soon(self._flush)
 
-    def _commit(self, group: list[_Job]) -> None:
+    def _flush(self) -> None:
+        self._is_scheduled = False
+        group, self._jobs = self._jobs[:_MAX_GROUP], self._jobs[_MAX_GROUP:]
+        if len(group) <= _SWIFT_GROUP and self._commit_s < _SWIFT_S:
+            garbage, has_events = self._commit(group)
+            self._answer(group, has_events)
+            if garbage:
+                self._aside(self._discard, garbage)
+            elif self._since_checkpoint >= _CHECKPOINT_OPERATIONS:
+                self._aside(self._checkpoint)
+            else:
+                self._go_on()
+        else:
+            self._aside(self._commit_aside, group)
+
+    def _aside(self, work: Callable[..., None], *arguments: Any) -> None:
+        """Do something in the writer's thread; nothing is committed meanwhile."""
+        self._is_busy = True
+        done = self._loop.run_in_executor(self._thread, work, *arguments)
+        done.add_done_callback(self._done_aside)
+
+    def _done_aside(self, done: asyncio.Future[None]) -> None:
+        self._is_busy = False
+        if not done.cancelled() and done.exception() is not None:
+            log.error("upkeep failed", extra={"action": "storage_upkeep_failed"}, exc_info=done.exception())
+        self._go_on()
+
+    def _go_on(self) -> None:
+        if self._jobs:
+            self._schedule()
+        else:
+            self._idle.set()
+
+    def _commit_aside(self, group: list[_Job]) -> None:
+        garbage, has_events = self._commit(group)
+        self._loop.call_soon_threadsafe(self._answer, group, has_events)
+        self._discard(garbage)
+        if self._since_checkpoint >= _CHECKPOINT_OPERATIONS:
+            self._checkpoint()
+
+    def _commit(self, group: list[_Job]) -> tuple[list[str], bool]:
         """Run the group's operations and commit them; a failed commit fails every one of them."""
         garbage: list[str] = []
         has_events = False
@@ -196,18 +241,28 @@ class Database:
                     garbage += transaction.garbage
                     has_events = has_events or transaction.has_events
             self._writer.execute("INSERT OR REPLACE INTO counters VALUES ('generation', ?)", (self._last_generation,))
+            began_s = time.perf_counter()
             self._writer.execute("COMMIT")
+            self._since_checkpoint += len(group)
+            self._commit_s += (time.perf_counter() - began_s - self._commit_s) * _COMMIT_WEIGHT
         except sqlite3.Error as error:
             if self._writer.in_transaction:
                 self._writer.execute("ROLLBACK")
             for job in group:
                 job.error = job.error or error
             garbage, has_events = [], False
-        self._loop.call_soon_threadsafe(self._answer, group, has_events)
+        return garbage, has_events
+
+    def _discard(self, garbage: list[str]) -> None:
         try:
             self._on_garbage(garbage)
         except OSError as error:  # the next start cleans up what is left; the writer must live on
             log.error("contents not deleted", extra={"action": "garbage_kept", "error": str(error)})
+
+    def _checkpoint(self) -> None:
+        """Take the write-ahead log into the file; the next commit then begins it anew."""
+        self._since_checkpoint = 0
+        self._writer.execute("PRAGMA wal_checkpoint(PASSIVE)")
 
     def _run_one(self, job: _Job, transaction: Transaction) -> None:
         self._writer.execute("SAVEPOINT operation")

@@ -2,6 +2,7 @@
 
 import asyncio
 import sqlite3
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -168,6 +169,44 @@ def with_foreign_key(path: Path) -> None:
         "CREATE TABLE child (id INTEGER REFERENCES parent DEFERRABLE INITIALLY DEFERRED);"
     )
     connection.close()
+
+
+def test_the_log_does_not_grow_without_end(tmp_path: Path) -> None:
+    """Thousands of writes, one by one and many at once, leave a log of a few MiB, which the file has taken in."""
+
+    def overwrite(transaction: Transaction) -> None:
+        transaction.db.execute("INSERT OR REPLACE INTO contents VALUES ('one', 1, ?)", (b"x" * 30_000,))
+
+    async def body(database: Database) -> None:
+        for _ in range(1000):
+            await database.write(overwrite)
+        await asyncio.gather(*(database.write(overwrite) for _ in range(1000)))
+        assert (tmp_path / "db-wal").stat().st_size < 32 << 20
+
+    use(tmp_path / "db", body)
+
+
+def test_a_commit_that_takes_long_does_not_hold_up_the_loop(tmp_path: Path, disk: str) -> None:
+    """On a slow disk, and with many to commit, the loop goes on meanwhile; on a swift one it waits."""
+    threads: list[str] = []
+
+    def note(transaction: Transaction) -> None:
+        threads.append(threading.current_thread().name.partition("_")[0])
+
+    async def body(database: Database) -> None:
+        await database.write(note)
+        await asyncio.gather(*(database.write(note) for _ in range(100)))
+
+    use(tmp_path / "db", body)
+    assert threads[0] == ("MainThread" if disk == "swift" else "storage-writer")
+    assert set(threads[1:]) == {"storage-writer"}
+
+
+@pytest.fixture(autouse=True, params=["swift", "slow"])
+def disk(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Whether commits count as swift, whatever this machine's disk is."""
+    monkeypatch.setattr("localcloud.storage.database._SWIFT_S", 3600.0 if request.param == "swift" else 0.0)
+    return str(request.param)
 
 
 @pytest.fixture(autouse=True)
