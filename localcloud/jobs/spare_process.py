@@ -21,6 +21,7 @@ import sys
 _ORDER_FD = 3
 _CLAIM_LOST, _NO_DIRECTORY = 125, 126  # as the other wrapper ends
 _COERCED = b"LC_CTYPE"  # the interpreter itself sets it, where no locale is set
+_REHEARSED = b"1\0NAME=value\0run\0directory\0log\0token\0folder\x001\0python\0program"
 _GO = b"g"
 _TOKEN = b"LOCALCLOUD_RUN="  # processes.TOKEN_VARIABLE; nothing of ours can be imported under `-S -I`
 _FIRST_ARGUMENT = 45  # arg_start in /proc/self/stat, counted behind the name; arg_end, env_start and env_end follow it
@@ -33,17 +34,27 @@ def main() -> None:
     if job == 0:
         posix.close(_ORDER_FD)
         posix.close(write_fd)
+        _rehearse()
         _become(read_fd)
     else:
         posix.close(read_fd)
         _wrap(job, write_fd)
 
 
+def _rehearse() -> None:
+    """Do once what will be done when somebody waits for it: the memory is there then, and what can't be done is known."""
+    _show(["spare"], "")
+    _taken_apart(_REHEARSED)
+    exec(marshal.loads(marshal.dumps(compile("import sys", "", "exec"))), {})  # noqa: S102, S302  (our own text)
+    with open("/proc/self/stat", "rb") as file:
+        file.read()
+
+
 def _wrap(job: int, write_fd: int) -> None:
     """The wrapper: its exit code is the job's."""
     for number in (_signal.SIGTERM, _signal.SIGINT, _signal.SIGHUP):
         _signal.signal(number, lambda _number, _frame: None)  # they reach the whole group; the wrapper lives to write
-    _show(["spare"], "")
+    _rehearse()
     order = _receive(_ORDER_FD)
     posix.close(_ORDER_FD)
     _tell(write_fd, b"%08d" % len(order) + order)  # it makes itself ready meanwhile
