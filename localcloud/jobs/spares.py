@@ -13,8 +13,9 @@ import logging
 import os
 import signal
 import sys
+import time
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,7 +29,7 @@ _PROGRAM = Path(__file__).with_name("spare_process.py")
 _SPARES = 3  # the stages of a chain
 _KINDS = 2  # the images of one table differ in little
 _REMEMBERED = 16
-_QUIET_S = 0.04
+_QUIET_S, _BUSY_S = 0.04, 1.0
 _NEXT_S = 0.012
 # Room for what a run shows in /proc; one that needs more is started the ordinary way.
 _ARGUMENTS_BYTES, _TOKEN_BYTES = 4096, 160
@@ -65,7 +66,10 @@ class _Spare:
 class Spares:
     """The spare processes of one jobs service. Used from the event loop's thread only."""
 
-    def __init__(self, count: int = _SPARES) -> None:
+    def __init__(self, is_busy: Callable[[], bool], count: int = _SPARES) -> None:
+        """`is_busy`: whether runs are under way, which then have the processors for themselves for a while."""
+        self._is_busy = is_busy
+        self._started_s = 0.0
         self._count = count if sys.platform == "linux" else 0  # what /proc shows can be changed only there
         self._ready: OrderedDict[_Kind, list[_Spare]] = OrderedDict()  # what was asked for last comes last
         self._seen: OrderedDict[_Kind, None] = OrderedDict()
@@ -79,7 +83,7 @@ class Spares:
         kind = _Kind.of(argv, env) if self._count else None
         if kind is not None and kind not in self._refused:
             self._expect(kind)
-            order = _order(run, argv, env, directory, log, token)
+            order = _order(run, argv, env, directory, log, token) if self._ready.get(kind) else None
             while order and (spare := self._take(kind)):
                 (run / "tmp").mkdir(parents=True, exist_ok=True)
                 # The process makes it where it is not there; what would be refused later is refused now.
@@ -108,6 +112,7 @@ class Spares:
             self._seen.popitem(last=False)
         if len(self._ready) > _KINDS:
             self._drop(next(iter(self._ready)))
+        self._started_s = time.monotonic()
         self._fill_later(_QUIET_S)
 
     def _fill_later(self, delay_s: float) -> None:
@@ -118,6 +123,9 @@ class Spares:
     def _fill(self) -> None:
         """Make one spare, and come back while more are wanted."""
         self._timer = None
+        if self._is_busy() and time.monotonic() < self._started_s + _BUSY_S:
+            self._fill_later(_QUIET_S)
+            return
         for kind, spares in reversed(self._ready.items()):
             if len(spares) < self._count and all(_lives(spare) for spare in spares):
                 try:

@@ -64,7 +64,7 @@ class Supervisor:
         self._slots: set[str] = set()
         self._background = Background()
         self._tidying = Tidying()
-        self._spares = Spares()
+        self._spares = Spares(lambda: bool(self._watches))
         self._ended = asyncio.Event()
         self._is_stopping = False
 

@@ -49,7 +49,7 @@ def running(scenario: Callable[[Spares], Coroutine[Any, Any, None]]) -> None:
     """Run a scenario in an event loop, with spares that end with it."""
 
     async def run() -> None:
-        made = Spares()
+        made = Spares(lambda: False)
         try:
             await asyncio.wait_for(scenario(made), 3 * _LIMIT_S)
         finally:
@@ -327,7 +327,7 @@ import asyncio, os, signal, sys
 from pathlib import Path
 from localcloud.jobs import spares
 async def main():
-    made, folder = spares.Spares(), Path({str(tmp_path)!r})
+    made, folder = spares.Spares(lambda: False), Path({str(tmp_path)!r})
     (folder / "gate").touch()
     for number in range(3):
         if number == 2:
@@ -416,6 +416,37 @@ def test_an_interpreter_that_does_not_come_up(tmp_path: Path) -> None:
         pid, _ = starter.start(program(tmp_path, "pass"))
         assert await reaped(pid) == 1
         assert made._timer is None or made._timer.cancelled() or count(made) == 0
+
+    running(scenario)
+
+
+def test_none_are_made_while_runs_are_under_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They wait until no run is under way, or until the last one's start is long ago."""
+    asked: list[bool] = []
+    is_busy = True
+
+    def ask() -> bool:
+        asked.append(is_busy)
+        return is_busy
+
+    async def scenario(_: Spares) -> None:
+        nonlocal is_busy
+        made = Spares(ask)
+        try:
+            starter = Starter(made, tmp_path)
+            monkeypatch.setattr(spares, "_BUSY_S", 3600)
+            for _number in range(2):
+                await reaped(starter.start(program(tmp_path, "pass"))[0])
+            await until(lambda: len(asked) >= 3, "some looks")
+            assert count(made) == 0
+            is_busy = False
+            await until(lambda: count(made) == spares._SPARES, "the spares, as nothing runs")
+            is_busy = True
+            await reaped(starter.start(program(tmp_path, "pass"))[0])
+            monkeypatch.setattr(spares, "_BUSY_S", 0)
+            await until(lambda: count(made) == spares._SPARES, "the spares, after a while")
+        finally:
+            made.close()
 
     running(scenario)
 
