@@ -12,6 +12,7 @@ from google.auth.credentials import AnonymousCredentials
 from google.cloud import storage
 
 from localcloud.storage import StorageServer
+from tests.contract.storage.wire import Wire
 from tests.support.loop_thread import LoopThread
 
 PROJECT = "baton-local"
@@ -90,3 +91,10 @@ def clients(address: str) -> Iterator[list[storage.Client]]:
 @pytest.fixture
 def bucket(client: storage.Client) -> storage.Bucket:
     return client.create_bucket(f"bucket-{uuid.uuid4().hex}")
+
+
+@pytest.fixture
+def wire(our_port: int) -> Iterator[Wire]:
+    made = Wire(our_port)
+    yield made
+    made.close()
