@@ -177,7 +177,11 @@ def deployments_are_of_served_runs(found: Evidence) -> Iterator[str]:
     """What is deployed are the last served run's model and the one before it, each once; the last has all traffic."""
     served = [r for (_, stage), r in found.records.items() if stage == "deploy" and r.get("outcome") == "succeeded"]
     served.sort(key=lambda record: [s["time"] for s in record["history"] if s["state"] == "finished"][-1])
-    servers = sum(" serve" in line and "/bin/sh" not in line for line in found.processes)
+    wrappers = (
+        "/bin/sh ",
+        "job ",
+    )  # of localcloud.jobs.processes and of a spare process; each has the server as its child
+    servers = sum(" serve" in line and not line.startswith(wrappers) for line in found.processes)
     deployed = 0
     for name, endpoint in found.endpoints.items():
         ids = [model["id"] for model in endpoint.get("deployedModels", [])]
