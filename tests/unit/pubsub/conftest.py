@@ -1,4 +1,4 @@
-"""The lab, one for each test."""
+"""The lab, and a server of the bare transport, one for each test."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.unit.pubsub.lab import Lab
+from tests.unit.pubsub.transport_server import Server, serving
 
 
 @pytest.fixture
@@ -13,3 +14,9 @@ def lab(tmp_path: Path) -> Iterator[Lab]:
     made = Lab(tmp_path)
     yield made
     made.close()
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    with serving() as made:
+        yield made

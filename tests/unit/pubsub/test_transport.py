@@ -2,7 +2,6 @@
 
 import asyncio
 import random
-from collections.abc import Iterator
 
 import grpc
 import pytest
@@ -14,13 +13,7 @@ from localcloud.pubsub.transport.frames import (
     window_update,
 )
 from tests.unit.pubsub.h2_client import H2Client
-from tests.unit.pubsub.transport_server import BREAK, ECHO, HANG, POUR, REFUSE, REVERSE, Server, serving
-
-
-@pytest.fixture
-def server() -> Iterator[Server]:
-    with serving() as made:
-        yield made
+from tests.unit.pubsub.transport_server import BREAK, ECHO, HANG, POUR, REFUSE, REVERSE, Server
 
 
 @pytest.mark.parametrize("size", [0, 1, 16_379, 16_380, 70_000, 5_000_000])

@@ -1,7 +1,6 @@
 """gRPC over HTTP/2: the transport against raw frames, well-formed ones and such as cost much."""
 
 import asyncio
-from collections.abc import Iterator
 
 import pytest
 
@@ -20,13 +19,7 @@ from localcloud.pubsub.transport.frames import (
     window_update,
 )
 from tests.unit.pubsub.h2_client import H2Client, grpc_message
-from tests.unit.pubsub.transport_server import ECHO, HANG, Server, serving
-
-
-@pytest.fixture
-def server() -> Iterator[Server]:
-    with serving() as made:
-        yield made
+from tests.unit.pubsub.transport_server import ECHO, HANG, Server
 
 
 def test_request_in_pieces(server: Server) -> None:

@@ -2,7 +2,6 @@
 
 import asyncio
 import random
-from collections.abc import Iterator
 from contextlib import suppress
 
 import pytest
@@ -18,14 +17,7 @@ from localcloud.pubsub.transport.frames import (
     window_update,
 )
 from tests.unit.pubsub.h2_client import H2Client, grpc_message
-from tests.unit.pubsub.transport_server import ECHO, Server, serving
-
-
-@pytest.fixture
-def server() -> Iterator[Server]:
-    with serving() as made:
-        yield made
-
+from tests.unit.pubsub.transport_server import ECHO, Server
 
 _OPENING = frame(Kind.HEADERS, END_HEADERS, 1, b"\x83\x86\x84")
 
