@@ -39,6 +39,7 @@ class PortBook:
 
     def __init__(self, data_dir: Path, asked: Mapping[str, int] | None = None) -> None:
         self._path = data_dir / _FILE
+        self._chosen: dict[str, int] = {}  # by parts that do not listen yet
         self._ports = self._load()
         self._ports.update({name: port for name, port in (asked or {}).items() if port})
 
@@ -47,12 +48,17 @@ class PortBook:
         return self._ports.get(name, 0)
 
     def port_or_free(self, name: str, host: str) -> int:
-        """The part's port, or a free one while it has never listened; 0, the kernel's choice, if none is found."""
+        """The part's port, or a free one while it has never listened; 0, the kernel's choice, if none is found.
+
+        No two parts get the same one, although none of them listens yet.
+        """
         if self.port(name):
             return self.port(name)
         dice = random.SystemRandom()
+        others = {*self._ports.values(), *self._chosen.values()}
         tries = (dice.choice(_CHOSEN_FROM) for _ in range(_CHOICES))
-        return next((port for port in tries if _try_bind(host, port) is None), 0)
+        self._chosen[name] = next((port for port in tries if port not in others and _try_bind(host, port) is None), 0)
+        return self._chosen[name]
 
     def remember(self, name: str, port: int) -> None:
         """Keep the port for the next start, beside those that others have put down meanwhile."""

@@ -25,6 +25,17 @@ def test_ports_are_remembered(tmp_path: Path) -> None:
     assert 1024 < PortBook(tmp_path).port_or_free("pubsub", "127.0.0.1") < 32768, "outgoing connections could take it"
 
 
+def test_no_two_parts_get_the_same_port(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Chosen before any of them listens, and beside those that were asked for or remembered, all differ."""
+    monkeypatch.setattr("localcloud.ports._CHOSEN_FROM", range(20_000, 20_006))
+    monkeypatch.setattr("localcloud.ports._try_bind", lambda host, port: None)
+    PortBook(tmp_path).remember("kept", 20_000)
+    book = PortBook(tmp_path, {"asked": 20_001})
+    names = ["kept", "asked", "one", "two", "three", "four"]
+    assert {book.port_or_free(name, "127.0.0.1") for name in names} == set(range(20_000, 20_006))
+    assert book.port_or_free("one too many", "127.0.0.1") == 0
+
+
 def test_two_port_books_keep_each_others_ports(tmp_path: Path) -> None:
     """A part with two doors keeps a book for each; neither forgets the other's."""
     one, other = PortBook(tmp_path), PortBook(tmp_path)
