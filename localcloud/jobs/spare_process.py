@@ -76,24 +76,23 @@ def _wrap(job: int, write_fd: int) -> None:
     posix.close(write_fd)
     _, status = posix.waitpid(job, 0)
     code = posix.WEXITSTATUS(status) if posix.WIFEXITED(status) else 128 + posix.WTERMSIG(status)
-    if posix.WIFSIGNALED(status) and posix.WTERMSIG(status) not in (_signal.SIGINT, _signal.SIGPIPE):
-        _say(log, _signal.strsignal(posix.WTERMSIG(status)))
-    try:
-        file = posix.open(f"{run}/exit", posix.O_WRONLY | posix.O_CREAT | posix.O_TRUNC, 0o644)
-        posix.write(file, b"%d\n" % code)
-    except OSError:  # a full disk; the service may still see how this process ends
-        posix._exit(code)
+    if posix.WIFSIGNALED(status) and posix.WTERMSIG(status) not in (
+        _signal.SIGINT,
+        _signal.SIGPIPE,
+    ):  # as a shell says it
+        _note(log, posix.O_APPEND, _signal.strsignal(posix.WTERMSIG(status)))
+    _note(f"{run}/exit", posix.O_CREAT | posix.O_TRUNC, str(code))
     posix._exit(code)
 
 
-def _say(log: str, text: str) -> None:
-    """What a shell says of a program that a signal ended."""
+def _note(path: str, flags: int, text: str) -> None:
+    """Write a line in one write. On a full disk it is missing; how this process ends says the same to the service."""
     try:
-        file = posix.open(log, posix.O_WRONLY | posix.O_APPEND)
+        file = posix.open(path, posix.O_WRONLY | flags, 0o644)
         posix.write(file, f"{text}\n".encode())
         posix.close(file)
     except OSError:
-        pass  # a full disk; the exit code says it too
+        pass
 
 
 def _tell(write_fd: int, data: bytes) -> None:

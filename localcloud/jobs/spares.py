@@ -83,11 +83,13 @@ class Spares:
         kind = _Kind.of(argv, env) if self._count else None
         if kind is not None and kind not in self._refused:
             self._expect(kind)
-            order = _order(run, argv, env, directory, log, token) if self._ready.get(kind) else None
-            while order and (spare := self._take(kind)):
+            order = (
+                _order(run, argv, len(kind.interpreter), env, directory, log, token) if self._ready.get(kind) else None
+            )
+            if order:  # what the process could not make is refused now, before a spare is taken for it
                 (run / "tmp").mkdir(parents=True, exist_ok=True)
-                # The process makes it where it is not there; what would be refused later is refused now.
                 os.close(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600))
+            while order and (spare := self._take(kind)):
                 if _hand_over(spare, order):
                     return spare.pid
         return processes.start(run, argv=argv, env=env, directory=directory, log=log, token=token)
@@ -201,11 +203,10 @@ def _hand_over(spare: _Spare, order: bytes) -> bool:
 
 
 def _order(
-    run: Path, argv: Sequence[str], env: Mapping[str, str], directory: Path, log: Path, token: str
+    run: Path, argv: Sequence[str], program: int, env: Mapping[str, str], directory: Path, log: Path, token: str
 ) -> bytes | None:
     """What `spare_process.py` reads; None where it has no room for it, or where a text cannot be passed on at all."""
     env = {**env, "PWD": str(directory), "TMPDIR": str(run / "tmp"), processes.TOKEN_VARIABLE: token}
-    program = next(index for index, part in enumerate(argv) if index and part not in _FLAGS)
     imports_from = ""
     if not _ISOLATED.intersection(argv[:program]):
         source = os.path.realpath(directory if argv[program] == "-m" else directory / argv[program])

@@ -171,6 +171,22 @@ def test_what_no_spare_can_become_is_started_anyway(argv: list[str], tmp_path: P
     running(scenario)
 
 
+def test_a_log_that_cannot_be_opened_costs_no_spare(tmp_path: Path) -> None:
+    """The start is refused, as it is without spares, and those that stand ready stay."""
+
+    async def scenario(made: Spares) -> None:
+        starter = Starter(made, tmp_path)
+        await starter.warm(program(tmp_path, "pass"))
+        before = [spare.pid for ready in made._ready.values() for spare in ready]
+        (tmp_path / f"log-{starter.number + 1}").mkdir()
+        with pytest.raises(IsADirectoryError):
+            starter.start(program(tmp_path, "pass"))
+        assert [spare.pid for ready in made._ready.values() for spare in ready] == before
+        assert await reaped(starter.start(program(tmp_path, "pass"))[0]) == 0
+
+    running(scenario)
+
+
 def test_a_nul_is_refused(tmp_path: Path) -> None:
     """What no process can be given is refused, spares or not."""
 

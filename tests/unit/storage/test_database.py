@@ -171,6 +171,25 @@ def with_foreign_key(path: Path) -> None:
     connection.close()
 
 
+def test_closing_commits_what_is_queued(tmp_path: Path) -> None:
+    """Writes that nobody has answered yet when the server stops are answered, and kept."""
+
+    async def run() -> None:
+        database = Database(tmp_path / "db", on_garbage=lambda _: None, on_events=lambda: None)
+        database.open()
+        writes = [asyncio.create_task(database.write(add(str(number)))) for number in range(300)]
+        await asyncio.sleep(0)
+        await database.close()
+        assert len(set(await asyncio.gather(*writes))) == 300
+
+    asyncio.run(run())
+
+    async def body(database: Database) -> None:
+        assert len(counters(database)) == 300
+
+    use(tmp_path / "db", body)
+
+
 def test_the_log_does_not_grow_without_end(tmp_path: Path) -> None:
     """Thousands of writes, one by one and many at once, leave a log of a few MiB, which the file has taken in."""
 
