@@ -130,7 +130,7 @@ class Database:
         """Create what is missing, remember the last generation."""
         self._loop = asyncio.get_running_loop()
         self._writer = _connect(self._path)
-        self._writer.execute("PRAGMA wal_autocheckpoint = 0")  # it would hold up a commit; see _checkpoint
+        self._writer.execute("PRAGMA wal_autocheckpoint = 0")  # it would hold up a commit; see _tidy
         self._writer.executescript(SCHEMA)
         row = self._writer.execute("SELECT value FROM counters WHERE name = 'generation'").fetchone()
         self._last_generation = row[0] if row else 0
@@ -194,10 +194,8 @@ class Database:
         if len(group) <= _SWIFT_GROUP and self._commit_s < _SWIFT_S:
             garbage, has_events = self._commit(group)
             self._answer(group, has_events)
-            if garbage:
-                self._aside(self._discard, garbage)
-            elif self._since_checkpoint >= _CHECKPOINT_OPERATIONS:
-                self._aside(self._checkpoint)
+            if garbage or self._since_checkpoint >= _CHECKPOINT_OPERATIONS:
+                self._aside(self._tidy, garbage)
             else:
                 self._go_on()
         else:
@@ -224,9 +222,7 @@ class Database:
     def _commit_aside(self, group: list[_Job]) -> None:
         garbage, has_events = self._commit(group)
         self._loop.call_soon_threadsafe(self._answer, group, has_events)
-        self._discard(garbage)
-        if self._since_checkpoint >= _CHECKPOINT_OPERATIONS:
-            self._checkpoint()
+        self._tidy(garbage)
 
     def _commit(self, group: list[_Job]) -> tuple[list[str], bool]:
         """Run the group's operations and commit them; a failed commit fails every one of them."""
@@ -253,16 +249,15 @@ class Database:
             garbage, has_events = [], False
         return garbage, has_events
 
-    def _discard(self, garbage: list[str]) -> None:
+    def _tidy(self, garbage: list[str]) -> None:
+        """Give contents up that nothing refers to, and now and then take the write-ahead log into the file."""
         try:
             self._on_garbage(garbage)
         except OSError as error:  # the next start cleans up what is left; the writer must live on
             log.error("contents not deleted", extra={"action": "garbage_kept", "error": str(error)})
-
-    def _checkpoint(self) -> None:
-        """Take the write-ahead log into the file; the next commit then begins it anew."""
-        self._since_checkpoint = 0
-        self._writer.execute("PRAGMA wal_checkpoint(PASSIVE)")
+        if self._since_checkpoint >= _CHECKPOINT_OPERATIONS:
+            self._since_checkpoint = 0
+            self._writer.execute("PRAGMA wal_checkpoint(PASSIVE)")  # the next commit then begins the log anew
 
     def _run_one(self, job: _Job, transaction: Transaction) -> None:
         self._writer.execute("SAVEPOINT operation")
