@@ -24,6 +24,11 @@ class Subscription:
     debts: list[Debt] = field(default_factory=list)
     used_ack_ids: list[str] = field(default_factory=list)
     is_detached: bool = False
+    older: set[Message] = field(init=False)
+    """Published before the subscription was made: only another subscription's snapshot can make it owe them."""
+
+    def __post_init__(self) -> None:
+        self.older = set(self.topic.log)
 
     # ---- messages ----
 
@@ -318,7 +323,7 @@ class World:
             if debt.message.published_s < time_s:
                 subscription.set_status(debt, Status.DONE)
                 debt.lease = None
-            elif subscription.config.retains_acked:
+            elif subscription.config.retains_acked and debt.message not in subscription.older:
                 subscription.set_status(debt, Status.OWED)
             elif debt.status == Status.DONE:
                 subscription.set_status(debt, Status.MAYBE)
