@@ -5,7 +5,7 @@ made. So: list by name before launching, and adopt on 409. Source: Dataflow v1b3
 may hide a launched job" is hashicorp/terraform-provider-google#14679.
 """
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from workers.asking import Asking, one_by_one
@@ -52,11 +52,20 @@ class Dataflow:
         return ref(chosen[0], location) if chosen else None
 
     def launch(
-        self, name: str, location: str, template_uri: str, parameters: Mapping[str, str], environment: Any
+        self,
+        name: str,
+        location: str,
+        template_uri: str,
+        parameters: Mapping[str, str],
+        environment: Any,
+        is_alone: Callable[[], bool] = lambda: False,
     ) -> JobRef:
         """Launch a flex template under `name`, or adopt the job of that name that is there already.
 
         The name protects only while a job is active: launched late, ours may be the second after one that has ended.
+
+        Args:
+            is_alone: asked once the job is there: nobody else can have launched one before, so there is no need to look.
 
         Raises:
             LaunchRefused: Dataflow will not run it as asked.
@@ -79,7 +88,8 @@ class Dataflow:
             if found is None:  # refused for its name, yet not listed: the list is late
                 raise TransientError(f"job {name} exists but is not listed yet", ambiguous=True) from fault
             return found
-        return self._first_of_twins(ref(answer["job"], location), labels)
+        ours = ref(answer["job"], location)
+        return ours if is_alone() else self._first_of_twins(ours, labels)
 
     def _first_of_twins(self, ours: JobRef, labels: Mapping[str, str]) -> JobRef:
         twins = self._named(ours.name, labels, ours.location)

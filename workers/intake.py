@@ -62,6 +62,7 @@ class Disposition:
 
 Reader = Callable[[Message], Envelope]
 Intend = Callable[[StageRecord], StageRecord]
+Begin = Callable[[Entry], None]
 _NOTE_LIMIT = 1000  # characters; a hostile message must not fill the bucket
 _LOG_LEVELS = {
     Fate.ACCEPTED: logging.INFO,
@@ -109,16 +110,17 @@ class Intake:
         self._worker = worker
         self._read = read
 
-    def accept(self, message: Message, intend: Intend | None = None) -> Disposition:
+    def accept(self, message: Message, intend: Intend | None = None, begin: Begin | None = None) -> Disposition:
         """Decide a message's fate and make it durable; the caller acknowledges when this returns.
 
         Args:
             intend: adds the intent to launch to a new claim, where the caller launches at once: one write for two.
+            begin: told of a new claim as soon as there is one.
 
         Raises:
             TransientError: a service did not answer; the caller gives the message back.
         """
-        disposition = self._decide(message, intend)
+        disposition = self._decide(message, intend, begin)
         fate = disposition.fate
         if not disposition.is_told:
             note = {"fate": fate.value, "run_id": disposition.run_id, "reason": disposition.reason[:_NOTE_LIMIT]}
@@ -131,7 +133,7 @@ class Intake:
         ).log(_LOG_LEVELS[fate], fate.value, reason=disposition.reason)
         return disposition
 
-    def _decide(self, message: Message, intend: Intend | None) -> Disposition:
+    def _decide(self, message: Message, intend: Intend | None, begin: Begin | None) -> Disposition:
         try:
             envelope = self._read(message)
             record = self._record(envelope, message)
@@ -140,7 +142,7 @@ class Intake:
         except (DecodeError, PipelineError) as why:
             self._dead_letter(message, str(why))
             return Disposition(Fate.DEAD_LETTERED, reason=str(why))
-        return self._claim(record, intend)
+        return self._claim(record, intend, begin)
 
     def _record(self, envelope: Envelope, message: Message) -> StageRecord:
         event = envelope.event
@@ -167,7 +169,7 @@ class Intake:
             params=params.given(),
         ).moved(State.CLAIMED, now=self._clock(), by=self._worker)
 
-    def _claim(self, record: StageRecord, intend: Intend | None) -> Disposition:
+    def _claim(self, record: StageRecord, intend: Intend | None, begin: Begin | None) -> Disposition:
         run_id, stage = record.run_id, record.stage
         if self._ledger.is_cancelled(run_id):
             if self._ledger.read(run_id, stage) is not None:
@@ -179,6 +181,8 @@ class Intake:
             claim = self._ledger.claim(record if intend is None else intend(record))
         except Conflict:
             return self._duplicate(record)
+        if begin is not None:
+            begin(claim)
         return Disposition(Fate.ACCEPTED, run_id, is_told=True, claim=claim)
 
     def _duplicate(self, record: StageRecord) -> Disposition:

@@ -6,7 +6,8 @@ nothing can be checked by anybody; what is made twice there is resolved afterwar
 by the loser of the compare-and-set (`_disown`), and, where both died, by `workers.strays`.
 
 The first intent of an attempt is different as long as it is young and its owner has not tried: nobody can have launched
-at it, so there is nothing to look for (`launch_new`).
+at it, so there is nothing to look for (`launch_new`). If it is young still when the launch is answered, nobody can have
+launched beside it either, and the second look is left out too: whoever takes the intent over finds a job that is older.
 """
 
 from dataclasses import dataclass, replace
@@ -96,6 +97,8 @@ class Launches:
     def _start_job(self, entry: Entry, *, is_new: bool = False) -> Entry | Next:
         record, moves = entry.record, self._moves
         context, phase = moves.context(record), moves.phase(record)
+        if is_new:
+            context = replace(context, is_alone=lambda: not moves.is_late(record))
         created = None
         try:
             job = None if is_new else phase.find(context)

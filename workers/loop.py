@@ -1,26 +1,24 @@
 """The loop of one worker process: messages in, runs advanced on a few threads, jobs watched, the sweep, a clean end.
 
 The loop owns the schedule and talks to the threads through one queue. Nothing here decides anything about a run: that is
-`engine` and `intake`; here is only who calls them when. It runs on a `Host`, which is threads and the machine's clock in a
-worker and one seeded scheduler in the simulator.
+`engine` and `intake`; here is only who calls them when.
 """
 
 import queue
 import threading
-import time
 from collections import OrderedDict
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
-from typing import Any, Protocol
+from typing import Any
 
 from workers import logs
 from workers.durations import Durations
 from workers.engine import Done, Engine, Later, Next, Watch
 from workers.errors import TransientError
 from workers.held import Held
+from workers.host import Host, ThreadHost
 from workers.intake import Fate, Intake, Message
 from workers.ledger import Entry
 from workers.record import JobRef
@@ -29,47 +27,6 @@ from workers.settings import Settings
 from workers.stage import JobStatus, Stage
 
 _TRY_AGAIN_S = 1.0
-
-Task = Callable[[], None]
-
-
-class Pool(Protocol):
-    """Threads; what `concurrent.futures` calls an executor."""
-
-    def submit(self, function: Callable[..., None], /, *args: Any) -> Any: ...
-
-    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None: ...
-
-
-class Inbox(Protocol):
-    """A queue between threads; `get` raises `queue.Empty` after `timeout` seconds."""
-
-    def put(self, item: Task | None) -> None: ...
-
-    def get(self, block: bool = True, timeout: float | None = None) -> Task | None: ...
-
-
-class Host(Protocol):
-    """What a loop runs on."""
-
-    def monotonic(self) -> float: ...
-
-    def pool(self, threads: int, name: str) -> Pool: ...
-
-    def inbox(self) -> Inbox: ...
-
-
-class ThreadHost:
-    """Real threads and real time."""
-
-    def monotonic(self) -> float:
-        return time.monotonic()
-
-    def pool(self, threads: int, name: str) -> Pool:
-        return ThreadPoolExecutor(threads, thread_name_prefix=name)
-
-    def inbox(self) -> Inbox:
-        return queue.SimpleQueue()
 
 
 @dataclass(slots=True)
@@ -120,13 +77,13 @@ class Loop:
         self._log = logs.logger(stage=stage.name)
 
     def on_message(self, message: Any) -> None:
-        """Pub/Sub's callback: claim, acknowledge, hand the run to the loop."""
+        """Pub/Sub's callback: claim, hand the run to the loop, acknowledge."""
         received = Message(message.data, dict(message.attributes), message.message_id, message.delivery_attempt)
         # Where runs wait for a thread an intent would grow old before its deed, and the sweep of an idle worker could not
         # take the run up at once.
         is_idle = self._working < self._options.threads
         try:
-            disposition = self._intake.accept(received, self._engine.intend if is_idle else None)
+            disposition = self._intake.accept(received, self._engine.intend if is_idle else None, self._hand_over)
         except TransientError as fault:
             self._log.warning("message-given-back", message_id=message.message_id, reason=str(fault))
             message.nack()
@@ -137,8 +94,12 @@ class Loop:
             message.nack()
             return
         message.ack()
-        if disposition.fate in (Fate.ACCEPTED, Fate.DUPLICATE):
-            self._inbox.put(lambda: self._start(disposition.run_id, disposition.claim))
+        if disposition.fate is Fate.DUPLICATE:
+            self._inbox.put(lambda: self._start(disposition.run_id))
+
+    def _hand_over(self, claim: Entry) -> None:
+        """Have a new claim's job launched; its message is acknowledged meanwhile."""
+        self._inbox.put(lambda: self._start(claim.record.run_id, claim))
 
     def run(self) -> None:
         """Work until `stop`."""
@@ -319,7 +280,7 @@ class Loop:
     def _look_for_cancellations(self) -> None:
         """Have the jobs of cancelled runs looked at now: their next look would be up to `poll_max_s` away."""
         for run_id in self._engine.settle_cancellations():
-            self._inbox.put(lambda r=run_id: self._hurry(r))  # type: ignore[misc]
+            self._inbox.put(partial(self._hurry, run_id))
 
     def _hurry(self, run_id: str) -> None:
         self._schedule.hurry(run_id, self._monotonic())

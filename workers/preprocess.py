@@ -63,7 +63,8 @@ class DataflowPhase:
         if settings.service_account:
             environment["serviceAccountEmail"] = settings.service_account
         template = options.template if "://" in options.template else f"gs://{settings.bucket}/{options.template}"
-        return self._dataflow.launch(context.job_name, self._location(context), template, parameters, environment)
+        name, location = context.job_name, self._location(context)
+        return self._dataflow.launch(name, location, template, parameters, environment, context.is_alone)
 
     def statuses(self, jobs: Sequence[JobRef]) -> Mapping[str, JobStatus]:
         return self._dataflow.statuses(jobs)

@@ -113,23 +113,30 @@ class Schedule:
             age_s: for how long the job has run already, where nobody has looked at it here.
             usual_s: how soon jobs of this kind end.
         """
-        wait_s = None
         if before is not None and before.held.job.id == held.job.id:
             interval_s = min(before.interval_s * _GROWTH, self.poll_max_s)
         else:
             interval_s = max(min(age_s / _AGES, self.poll_max_s / _EARLY), self.poll_first_s)
-        if usual_s is not None and interval_s < _TOGETHER_S and self._may_end(before, age_s, usual_s, interval_s):
-            wait_s = max(usual_s - age_s, _SOONEST_S)
-            interval_s = min(max(usual_s / _STEPS, _SOONEST_S), interval_s)
-        due = self._together(now + interval_s, interval_s) if wait_s is None else now + wait_s
+        due = self._together(now + interval_s, interval_s)
+        if usual_s is not None and interval_s < _TOGETHER_S:
+            step_s = min(max(usual_s / _STEPS, _SOONEST_S), interval_s)
+            wait_s = self._until_usual_end(before, age_s, usual_s, interval_s, step_s)
+            if wait_s is not None:
+                due, interval_s = now + wait_s, step_s
         self._watched[run_id] = Watched(held, interval_s, due)
         self._looks.set(run_id, due)
 
-    def _may_end(self, before: Watched | None, age_s: float, usual_s: float, interval_s: float) -> bool:
-        """Tell whether the usual end comes before the next look: soon, or just now and nobody has looked yet."""
+    def _until_usual_end(
+        self, before: Watched | None, age_s: float, usual_s: float, interval_s: float, step_s: float
+    ) -> float | None:
+        """Return how long to wait for a job that may end before its next look would come; None where none is due."""
         if age_s < usual_s:
-            return usual_s < age_s + interval_s
-        return before is None and age_s < self.poll_first_s
+            return max(usual_s - age_s, _SOONEST_S) if usual_s < age_s + interval_s else None
+        if before is None:
+            return _SOONEST_S if age_s < self.poll_first_s else None
+        # The usual end fell between the look before and this one, which happened to come just too early.
+        is_first_after = age_s - before.interval_s < usual_s and before.interval_s > step_s
+        return step_s if is_first_after else None
 
     def _together(self, due: float, interval_s: float) -> float:
         """Return a common time in the later part of the interval that ends at `due`: for equal intervals the same."""

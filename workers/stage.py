@@ -52,6 +52,7 @@ class Context:
     Args:
         fence: raises TransientError if this process is late, that is, if its intent may be somebody else's by now. A
             phase that reads before it writes calls it in between.
+        is_alone: tells whether up to now nobody else can have launched for this attempt: then there is no twin to look for.
     """
 
     record: StageRecord
@@ -59,6 +60,7 @@ class Context:
     params: Parameters
     event: Event
     fence: Callable[[], None] = lambda: None
+    is_alone: Callable[[], bool] = lambda: False
 
     @property
     def run_id(self) -> str:

@@ -53,7 +53,7 @@ class CustomJobPhase:
         return self._jobs.find(job_labels(context, self._settings), self._location(context))
 
     def create(self, context: Context) -> JobRef:
-        return self._jobs.create(self._body(context), self._location(context))
+        return self._jobs.create(self._body(context), self._location(context), context.is_alone)
 
     def statuses(self, jobs: Sequence[JobRef]) -> Mapping[str, JobStatus]:
         return self._jobs.statuses(jobs)

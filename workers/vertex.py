@@ -1,12 +1,12 @@
 """Vertex AI: the API in a job's region, custom jobs found again by label, and long-running operations.
 
 `customJobs.create` has no request id: calling it twice makes two jobs. So every job carries labels for run, stage and
-attempt; look by label before creating, and after creating look again: of two the earliest counts and the others are
-cancelled. Source: aiplatform v1 discovery document.
+attempt; look by label before creating, and after creating look again where somebody else may have made one too: of two
+the earliest counts and the others are cancelled. Source: aiplatform v1 discovery document.
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from workers.asking import Asking, one_by_one
@@ -79,12 +79,15 @@ class CustomJobs:
         chosen = (counting or jobs)[:1]
         return ref(chosen[0], location) if chosen else None
 
-    def create(self, body: Mapping[str, Any], location: str) -> JobRef:
+    def create(self, body: Mapping[str, Any], location: str, is_alone: Callable[[], bool] = lambda: False) -> JobRef:
         """Create the job, look again, and if somebody's was there before, cancel ours and return the other.
 
         Only ours: whether another's job counts is for the ledger to say. A worker that slept before its create would
         otherwise cancel the job that its successor has recorded. What is younger than ours is cancelled by whoever made
         it, when it looks or loses the compare-and-set, or by the search for strays.
+
+        Args:
+            is_alone: asked once the job is there: nobody else can have made one before, so there is no need to look.
 
         Raises:
             LaunchRefused: Vertex AI will not run it as asked.
@@ -93,6 +96,8 @@ class CustomJobs:
         jobs = self._vertex.locations(location).customJobs()
         rest = self._vertex.rest(location)
         created = rest.send(jobs.create(parent=self._vertex.parent(location), body=body))
+        if is_alone():
+            return ref(created, location)
         listed = self._with_labels(body["labels"], location)
         older = [job for job in listed if job.get("state") not in _CANCELLING and _age(job) < _age(created)]
         if not older:

@@ -216,7 +216,7 @@ class AnyRun(Dataflow):
 class TwinsStay(CustomJobs):
     """After creating nobody looks whether there are two."""
 
-    def create(self, body: Mapping[str, Any], location: str) -> JobRef:
+    def create(self, body: Mapping[str, Any], location: str, _is_alone: Any = None) -> JobRef:
         jobs = self._vertex.locations(location).customJobs()
         request = jobs.create(parent=self._vertex.parent(location), body=body)
         return ref(self._vertex.rest(location).send(request), location)

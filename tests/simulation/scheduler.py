@@ -158,7 +158,7 @@ class Scheduler:
 
 
 class TaskInbox:
-    """`workers.loop.Inbox` between the tasks of one process."""
+    """`workers.host.Inbox` between the tasks of one process."""
 
     def __init__(self, scheduler: Scheduler) -> None:
         self._scheduler = scheduler
@@ -188,7 +188,7 @@ class TaskInbox:
 
 
 class TaskPool:
-    """`workers.loop.Pool`: at most so many tasks of one process at a time."""
+    """`workers.host.Pool`: at most so many tasks of one process at a time."""
 
     def __init__(self, scheduler: Scheduler, process: Process, threads: int) -> None:
         self._scheduler = scheduler
@@ -213,7 +213,7 @@ class TaskPool:
 
 
 class TaskHost:
-    """`workers.loop.Host` for one process of the simulation."""
+    """`workers.host.Host` for one process of the simulation."""
 
     def __init__(self, scheduler: Scheduler, process: Process) -> None:
         self._scheduler = scheduler

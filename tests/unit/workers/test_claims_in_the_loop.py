@@ -8,7 +8,8 @@ from typing import Any
 
 from tests.support.stage_world import StageWorld
 from tests.unit.workers.test_loop import SETTINGS, Delivered
-from workers.loop import Loop, Task
+from workers.host import Task
+from workers.loop import Loop
 from workers.settings import Settings
 from workers.stage import JobState
 
@@ -73,3 +74,25 @@ def test_a_claim_that_a_sweep_has_found_first_is_launched_at_once(tmp_path: Path
     assert world.jobs[0].states() == [JobState.ACTIVE]
     host.loop_goes_on()
     assert not loop._claims
+
+
+def test_a_job_need_not_wait_for_the_acknowledgement(tmp_path: Path) -> None:
+    """The claim is enough: whatever becomes of the message now, it is a duplicate of it."""
+    world, host = StageWorld(tmp_path), HandHost()
+    loop = Loop(world.stage, world.engine(), world.intake(), Settings.from_environment(SETTINGS), host)
+    message = world.message()
+
+    class Watched(Delivered):
+        def ack(self) -> None:
+            host.loop_goes_on()
+            host.threads_go_on()
+            assert world.jobs[0].states() == [JobState.ACTIVE]
+            super().ack()
+
+    arrived, again = Watched(message.data, message.attributes), Delivered(message.data, message.attributes)
+    loop.on_message(arrived)
+    loop.on_message(again)
+    host.loop_goes_on()
+    host.threads_go_on()
+    assert arrived.answers == again.answers == ["ack"]
+    assert world.jobs[0].states() == [JobState.ACTIVE]

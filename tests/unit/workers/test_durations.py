@@ -35,7 +35,9 @@ def test_the_first_look_comes_at_the_usual_end() -> None:
 def test_what_was_learned_never_delays_a_look() -> None:
     """Jobs of a day are looked at as if nothing had been learned: this one may have failed at once."""
     assert looks(86_400.0) == looks(None)
-    assert looks(0.1) == looks(None)
+    for usual_ms in range(300):
+        learned = looks(usual_ms / 1000, count=6)
+        assert all(look <= without for look, without in zip(learned, looks(None, count=6), strict=True)), usual_ms
 
 
 def test_a_job_of_some_tenths_is_looked_at_when_it_should_have_ended() -> None:
@@ -43,6 +45,13 @@ def test_a_job_of_some_tenths_is_looked_at_when_it_should_have_ended() -> None:
     assert looks(0.115, count=4) == [0.1, 0.115, 0.129, 0.151]
     assert looks(2.0, count=6) == [*looks(None, count=5), 2.0]
     assert looks(5.0, count=9) == looks(None, count=9)
+
+
+def test_a_look_that_came_just_before_the_end_is_soon_followed_by_another() -> None:
+    """The usual end has passed by the time that the growing interval is over, and this job takes a little longer."""
+    assert looks(0.095, age_s=0.0, count=4) == [0.095, 0.107, 0.125, 0.151]
+    assert looks(0.1, count=4) == [0.1, 0.108, 0.121, 0.14]
+    assert looks(0.25, count=5) == [0.1, 0.25, 0.271, 0.302, 0.349]
 
 
 def test_a_job_older_than_the_first_interval_goes_by_its_age() -> None:

@@ -1,13 +1,16 @@
 """A claim may bring the intent of its first launch: one write for two, and nothing to look for while it is young."""
 
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
 from tests.support.stage_world import SETTLE_S, StageWorld
+from tests.support.world import MemoryJobs
 from workers.engine import Done, Later, Watch
 from workers.errors import TransientError
-from workers.record import State
+from workers.record import JobRef, State
+from workers.stage import Context, JobState, JobStatus
 
 
 @pytest.fixture
@@ -82,7 +85,7 @@ def test_a_claim_that_slept_after_its_look_for_the_tombstone_looks_again(world: 
     engine = world.engine()
 
     def sleep_and_be_cancelled(moment: str, effect: str) -> None:
-        if (moment, effect) == ("before", "write inflight/preprocess/r1"):
+        if (moment, effect) == ("before", "write runs/r1/preprocess.json"):
             world.clock.move(600)
             world.ledger.cancel("r1", "somebody", world.clock())
 
@@ -121,6 +124,41 @@ def test_a_dead_claimers_intent_is_taken_over_once_it_has_settled(world: StageWo
     world.clock.move(SETTLE_S + 1)
     assert isinstance(other.advance("r1"), Watch)
     assert len(world.jobs[0].jobs) == 1
+
+
+class Asking(MemoryJobs):
+    """Asks, once its job is there, whether nobody else can have made one."""
+
+    alone: ClassVar[list[bool]] = []
+
+    def create(self, context: Context) -> JobRef:
+        made = super().create(context)
+        self.alone.append(context.is_alone())
+        return made
+
+
+@pytest.mark.parametrize(("takes_s", "is_alone"), [(0.0, True), (SETTLE_S / 4, True), (SETTLE_S / 2, False)])
+def test_only_the_answer_to_a_young_first_intent_needs_no_second_look(
+    world: StageWorld, monkeypatch: pytest.MonkeyPatch, takes_s: float, is_alone: bool
+) -> None:
+    """Whoever takes the intent over may have launched before an owner that slept; not at a later attempt or look either."""
+    asking = Asking(name=world.jobs[0].name)
+    monkeypatch.setattr(Asking, "alone", [])
+    world.jobs[:] = [asking]
+    world.stage.phases = (asking,)
+    engine = world.engine()
+    claim = world.intake().accept(world.message(), engine.intend).claim
+    assert claim is not None
+    world.hook(lambda moment, effect: world.clock.move(takes_s) if (moment, effect) == ("before", "create") else None)
+    watch = engine.begin(claim)
+    assert isinstance(watch, Watch)
+    assert asking.alone == [is_alone]
+    later = engine.observe(watch.entry, JobStatus(JobState.FAILED))
+    assert isinstance(later, Later)
+    world.clock.move(later.wait_s)
+    world.hook(lambda _moment, _effect: None)
+    assert isinstance(engine.advance("r1"), Watch)
+    assert asking.alone == [is_alone, False]
 
 
 def test_a_phase_that_finds_more_than_its_own_is_always_asked(world: StageWorld) -> None:

@@ -164,6 +164,16 @@ def test_a_marker_written_after_the_end_is_taken_away(desk: Desk) -> None:
     assert list(desk.ledger.marked("preprocess")) == []
 
 
+def test_the_marker_is_there_before_the_claim(desk: Desk) -> None:
+    """Whatever can be claimed can be found by the sweep; the first launch hears of it before anything else is done."""
+    seen: list[str] = []
+    desk.objects.on_effect = lambda moment, effect: seen.append(effect) if moment == "before" else None
+    claim = desk.intake.accept(desk.ours(), begin=lambda _claim: seen.append("begin")).claim
+    assert claim is not None
+    runs = "write runs/r1/preprocess.json"
+    assert seen == ["read runs/r1/cancelled.json", "write inflight/preprocess/r1", runs, "begin"]
+
+
 def test_a_message_that_claims_nothing_leaves_a_note_of_its_fate(desk: Desk) -> None:
     """Before it is acknowledged: duplicates name their run, refusals their reason."""
     first, again = desk.ours(), Message(*encode_again(desk), "m2", 1)

@@ -100,3 +100,20 @@ def test_the_later_look_finds_the_one_that_counts() -> None:
     found = jobs.find(LABELS, "l")
     assert found is not None
     assert (second.id[-1], found.id[-1]) == ("2", "1")
+
+
+@pytest.mark.parametrize("is_alone", [True, False])
+def test_only_who_may_have_a_twin_looks_for_one(is_alone: bool) -> None:
+    """The question is asked when the job is there: by then who asks may have been away for long."""
+    service = Service()
+    asked: list[int] = []
+    listed: list[int] = []
+    service.list = lambda **_: listed.append(1) or iter(())  # type: ignore[method-assign,func-returns-value]
+
+    def ask() -> bool:
+        asked.append(len(service.jobs))
+        return is_alone
+
+    CustomJobs(Project(service)).create(body(), "l", ask)
+    assert asked == [1]
+    assert listed == ([] if is_alone else [1])
