@@ -309,10 +309,13 @@ class World:
     # ---- seek ----
 
     def snapshot(self, name: str, subscription: Subscription) -> None:
-        """A snapshot was created."""
-        statuses: dict[Message, Status] = {
-            debt.message: Status.MAYBE if debt.status == Status.PENDING else debt.status for debt in subscription.debts
-        }
+        """A snapshot was created: of what its subscription no longer retains it need not know, whoever seeks to it."""
+        statuses: dict[Message, Status] = {}
+        for debt in subscription.debts:
+            is_open = debt.status == Status.PENDING or not (
+                debt.status == Status.DONE or subscription.is_retained(debt)
+            )
+            statuses[debt.message] = Status.MAYBE if is_open else debt.status
         self.snapshots[name] = Snapshot(subscription.topic, statuses, set(subscription.topic.log))
 
     def sought_time(self, subscription: Subscription, time_s: float) -> None:
