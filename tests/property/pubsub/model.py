@@ -194,7 +194,8 @@ class Subscription:
         debt.failures_low += is_certain
         minimum_s, maximum_s = self.config.retry or (0.0, 0.0)
         debt.not_before_s = at_s + minimum_s if is_certain else 0.0
-        debt.surely_from_s = at_s + maximum_s
+        # Where the lease may have ended before, a deadline asked for since may count for another one of the same message.
+        debt.surely_from_s = max(at_s + maximum_s, 0.0 if is_certain else debt.surely_from_s)
         for later in self.after(debt):
             if later.lease:
                 later.lease.is_firm = False
