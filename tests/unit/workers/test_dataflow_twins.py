@@ -1,0 +1,66 @@
+"""Who launches a Dataflow job looks for a twin only where somebody else may have launched one."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from workers.dataflow import Dataflow
+
+NAME, LABELS = "p-preprocess-r1-a1", {"baton-run": "r1"}
+
+
+class Service:
+    """Dataflow's API and the client's way to it in one: each method answers a request, which `send` or `pages` makes."""
+
+    list_next = None
+
+    def __init__(self) -> None:
+        self.calls: list[str] = []
+        self.made: list[dict[str, Any]] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return lambda: self  # service, projects, locations, jobs, flexTemplates
+
+    @property
+    def service(self) -> "Service":
+        return self
+
+    def add(self) -> dict[str, Any]:
+        number = len(self.made) + 1
+        job = {"id": str(number), "name": NAME, "labels": LABELS, "createTime": f"2026-01-01T00:00:0{number}Z"}
+        self.made.append({**job, "currentState": "JOB_STATE_PENDING"})
+        return self.made[-1]
+
+    def launch(self, **_: Any) -> Any:
+        return lambda: {"job": self.add()}
+
+    def list(self, **_: Any) -> Any:
+        return lambda: iter(self.made)
+
+    def update(self, jobId: str, **_: Any) -> Any:
+        return lambda: self.calls.append(f"cancel {jobId}")
+
+    def send(self, request: Any) -> Any:
+        return request()
+
+    def pages(self, request: Any, _next: Any, _items: str) -> Iterator[dict[str, Any]]:
+        self.calls.append("list")
+        yield from request()
+
+
+@pytest.mark.parametrize(("is_alone", "kept", "calls"), [(True, "2", []), (False, "1", ["list", "cancel 2"])])
+def test_an_older_twin_is_kept_by_whoever_may_have_one(is_alone: bool, kept: str, calls: list[str]) -> None:
+    """The question is asked when the job is there: by then who asks may have been away for long."""
+    service = Service()
+    service.add()
+    asked: list[int] = []
+
+    def ask() -> bool:
+        asked.append(len(service.made))
+        return is_alone
+
+    environment = {"additionalUserLabels": LABELS}
+    job = Dataflow(service, "p").launch(NAME, "l", "gs://b/t.json", {}, environment, ask)  # type: ignore[arg-type]
+    assert asked == [2]
+    assert (job.id, service.calls) == (kept, calls)
