@@ -13,6 +13,8 @@ from workers.settings import Settings
 from workers.stage import Context, JobStatus
 from workers.vertex import Operations, Vertex
 
+MOVED = "baton-moved"  # the endpoint's label with the time of the intent that last moved its traffic
+
 
 def section(spec: PipelineSpec) -> DeploySection:
     """Return the pipeline's [deploy]."""
@@ -84,12 +86,17 @@ class EndpointWork:
         """Replace the split of the endpoint as it was read; refused where anybody changed it since.
 
         The fence stands between the read and the write: a worker that slept before it notices by its clock, one that
-        sleeps after it carries an etag that the next owner's write makes stale.
+        sleeps after it carries an etag that the next owner's write makes stale. The label makes it one even where the
+        split stays as it is: an etag may follow from the content.
         """
         context.fence()
-        body = {"trafficSplit": dict(split)} | ({"etag": endpoint["etag"]} if "etag" in endpoint else {})
+        labels = {**endpoint.get("labels", {}), MOVED: f"{context.record.since:%Y%m%dt%H%M%Sz%f}"}
+        body: dict[str, Any] = {"trafficSplit": dict(split), "labels": labels}
+        if "etag" in endpoint:
+            body["etag"] = endpoint["etag"]
         name = self._endpoint_name(context)
-        self._send(context, self._api(context).endpoints().patch(name=name, updateMask="trafficSplit", body=body))
+        request = self._api(context).endpoints().patch(name=name, updateMask="trafficSplit,labels", body=body)
+        self._send(context, request)
         logger(run_id=context.run_id, stage=context.record.stage).info("traffic-moved", split=dict(split))
 
     def _undeploy(self, context: Context, deployed_model_id: str) -> JobRef:

@@ -18,49 +18,47 @@ DEPLOYED_MODEL = "deployed-model"
 _JOB_NAME = re.compile(r"-deploy-(?P<run>[a-z0-9-]+)-a(?P<attempt>[0-9]+)$")
 
 
-class RestorePhase(EndpointWork):
-    """Gives the traffic back to what served before; where nothing did, or it is gone, nothing serves.
-
-    No answer is better than one from a model that did not pass.
-    """
-
-    name = "restore"
-
-    def find(self, context: Context) -> JobRef | None:
-        try:
-            is_serving = self._mine(context) in traffic(self._endpoint(context))
-        except NotFound:
-            is_serving = False  # there is not even an endpoint
-        return None if is_serving else JobRef(id="nothing", name=context.job_name, kind=RESOURCE)
-
-    def create(self, context: Context) -> JobRef:
-        endpoint, mine = self._endpoint(context), self._mine(context)
-        before = context.record.yields.get("deploy", {}).get("before", {})
-        split = {id_: int(before.get(id_, 0)) for id_ in deployed(endpoint) if id_ != mine}
-        self._move_traffic(context, endpoint, split if sum(split.values()) == 100 else {})
-        return self._there(context, self._endpoint_name(context))
-
-    def collect(self, context: Context, job: JobRef) -> dict[str, Any]:
-        return {}
-
-
-class UndeployPhase(EndpointWork):
-    """Takes the attempt's deployment away; also finds those that nobody counts on."""
-
-    name = "undeploy"
+class _TakesBack(EndpointWork):
+    """The base: there is something to take back as long as the attempt's deployment is there."""
 
     def find(self, context: Context) -> JobRef | None:
         try:
             is_there = self._mine(context) in deployed(self._endpoint(context))
         except NotFound:
-            is_there = False
+            is_there = False  # there is not even an endpoint
         return None if is_there else JobRef(id="nothing", name=context.job_name, kind=RESOURCE)
-
-    def create(self, context: Context) -> JobRef:
-        return self._undeploy(context, self._mine(context))
 
     def collect(self, context: Context, job: JobRef) -> dict[str, Any]:
         return {}
+
+
+class RestorePhase(_TakesBack):
+    """Gives the traffic back to what served before; where nothing did, or it is gone, nothing serves.
+
+    No answer is better than one from a model that did not pass. A deployment without traffic is no proof that it gets
+    none: the request of a worker that was stalled over it may still be on its way. So the endpoint is written to in any
+    case, with the split that it has, and what was read before that is refused from then on.
+    """
+
+    name = "restore"
+
+    def create(self, context: Context) -> JobRef:
+        endpoint, mine = self._endpoint(context), self._mine(context)
+        split = traffic(endpoint)
+        if mine in split:
+            before = context.record.yields.get("deploy", {}).get("before", {})
+            split = {id_: int(before.get(id_, 0)) for id_ in deployed(endpoint) if id_ != mine}
+        self._move_traffic(context, endpoint, split if sum(split.values()) == 100 else {})
+        return self._there(context, self._endpoint_name(context))
+
+
+class UndeployPhase(_TakesBack):
+    """Takes the attempt's deployment away; also finds those that nobody counts on."""
+
+    name = "undeploy"
+
+    def create(self, context: Context) -> JobRef:
+        return self._undeploy(context, self._mine(context))
 
     def active(self, known: Collection[str]) -> Iterator[Labelled]:
         """Yield the deployed models that a run of ours made: their ids follow from run and attempt."""

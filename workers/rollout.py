@@ -186,6 +186,8 @@ class TrafficPhase(EndpointWork):
 
     def create(self, context: Context) -> JobRef:
         endpoint, mine = self._endpoint(context), self._mine(context)
+        if mine not in deployed(endpoint):
+            raise LaunchRefused(f"{endpoint['name']} has no deployed model {mine} any more", "deploy again")
         self._move_traffic(context, endpoint, {id_: 100 if id_ == mine else 0 for id_ in deployed(endpoint)})
         return self._there(context, self._endpoint_name(context))
 
@@ -210,6 +212,7 @@ class TidyPhase(_Versions):
             logger(run_id=context.run_id).warning("twin-version-deleted", version=twin)
             self._quietly(context, self._api(context).models().deleteVersion(name=twin))
         for surplus in list(self._surplus(context)):
+            context.fence()  # after a sleep it may be the next run's turn, and what is surplus here its new deployment
             try:
                 job = self._undeploy(context, surplus)
             except LaunchRefused as fault:

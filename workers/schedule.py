@@ -113,7 +113,9 @@ class Schedule:
             age_s: for how long the job has run already, where nobody has looked at it here.
             usual_s: how soon jobs of this kind end.
         """
-        if before is not None and before.held.job.id == held.job.id:
+        if before is not None and before.held.job.id != held.job.id:
+            before = None  # the run has gone on to its next job
+        if before is not None:
             interval_s = min(before.interval_s * _GROWTH, self.poll_max_s)
         else:
             interval_s = max(min(age_s / _AGES, self.poll_max_s / _EARLY), self.poll_first_s)

@@ -3,6 +3,7 @@
     python -m tests.simulation --seed 1 --histories 10000
     python -m tests.simulation --trace 802                  # one seed again, step by step
     python -m tests.simulation --trace 802 --shrink         # as few faults as it takes
+    python -m tests.simulation --crowded --seed 1           # three rollouts at once, and stalled workers
 
 The exit code is 1 if a promise was broken; the first history that broke one is then shrunk and shown.
 """
@@ -12,7 +13,7 @@ import sys
 import time
 
 from tests.simulation.batches import batches
-from tests.simulation.scenario import draw
+from tests.simulation.scenario import Scenario, draw, draw_crowded
 from tests.simulation.shrink import shrink
 from tests.simulation.verdict import Verdict, muted, try_scenario
 
@@ -22,10 +23,12 @@ _SAY_EVERY_S = 10.0
 
 def main(argv: list[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
+    of_seed = draw_crowded if arguments.crowded else draw
     if arguments.trace is not None:
-        return replay(arguments.trace, is_shrunk=arguments.shrink)
+        return replay(of_seed(arguments.trace), is_shrunk=arguments.shrink)
     started, failing, done, said = time.monotonic(), list[Verdict](), 0, 0.0
-    for verdicts, count in batches(arguments.seed, arguments.histories, arguments.processes):
+    played = batches(arguments.seed, arguments.histories, arguments.processes, is_crowded=arguments.crowded)
+    for verdicts, count in played:
         failing += verdicts
         done += count
         for verdict in verdicts:
@@ -40,17 +43,16 @@ def main(argv: list[str] | None = None) -> int:
     print(f"{done} histories ({seeds}) in {took_s:.0f} s, {done / took_s:.0f} a second: {len(failing)} failing")
     if not failing:
         return EXIT_OK
-    print(
-        f"\nthe first of them, shrunk (again: python -m tests.simulation --trace {failing[0].scenario.seed} --shrink)"
-    )
-    replay(failing[0].scenario.seed, is_shrunk=True)
+    again = f"{'--crowded ' * arguments.crowded}--trace {failing[0].scenario.seed} --shrink"
+    print(f"\nthe first of them, shrunk (again: python -m tests.simulation {again})")
+    replay(failing[0].scenario, is_shrunk=True)
     return EXIT_BROKEN
 
 
-def replay(seed: int, *, is_shrunk: bool) -> int:
-    """Play one seed again and print what happened; return 1 if it breaks a promise."""
+def replay(scenario: Scenario, *, is_shrunk: bool) -> int:
+    """Play one scenario again and print what happened; return 1 if it breaks a promise."""
     with muted():
-        verdict = try_scenario(draw(seed))
+        verdict = try_scenario(scenario)
         if is_shrunk and verdict.wrong:
             verdict = shrink(verdict, say=print)
         lines: list[str] = []
@@ -73,6 +75,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--histories", type=int, default=10_000, metavar="N", help="how many seeds from there [10000]")
     parser.add_argument("--processes", type=int, default=1, metavar="P", help="how many processes play [1]")
     parser.add_argument("--stop-after", type=int, default=20, metavar="N", help="failing histories to stop after [20]")
+    parser.add_argument(
+        "--crowded", action="store_true", help="three rollouts at once to one endpoint, stalled workers"
+    )
     parser.add_argument("--trace", type=int, metavar="SEED", help="play this seed and print every effect")
     parser.add_argument("--shrink", action="store_true", help="with --trace: make a failing history smaller first")
     return parser

@@ -11,18 +11,20 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from tests.simulation.faults import Kind
-from tests.simulation.scenario import Run, Scenario, draw
+from tests.simulation.scenario import Scenario, draw, draw_crowded
 from tests.simulation.storage import WorkerObjects
 from tests.simulation.worker import Make
 from workers.dataflow import Dataflow
 from workers.deploy import Deploy
+from workers.endpoint import traffic
 from workers.engine import Engine
-from workers.errors import Conflict, TransientError
+from workers.errors import Conflict, NotFound, TransientError
 from workers.intake import Intake
 from workers.launching import Launches
 from workers.ledger import Entry, Ledger
 from workers.loop import Loop
-from workers.record import JobRef, StageRecord, State
+from workers.record import RESOURCE, JobRef, StageRecord, State
+from workers.rollback import RestorePhase
 from workers.rollout import DeployPhase
 from workers.stage import Context, JobState, JobStatus, Phase
 from workers.vertex import CustomJobs, ref
@@ -39,7 +41,7 @@ class Plant:
         make: what makes the workers with the bug in them.
         shapes: in histories of which shape it can show.
         kinds: the faults that it takes, if just these; others only come between.
-        is_crowded: whether it takes three runs at once on three workers.
+        is_crowded: whether it takes three rollouts at once to one endpoint.
         within: in how many such histories it must show.
     """
 
@@ -51,14 +53,16 @@ class Plant:
 
     def scenarios(self) -> Iterator[Scenario]:
         """Yield histories in which the bug should show."""
-        found = (draw(seed) for seed in itertools.count())
-        for scenario in itertools.islice((s for s in found if s.shape in self.shapes), self.within):
-            if self.kinds:
-                scenario = replace(scenario, kinds=self.kinds, rate=0.08, until=700.0, workers=max(2, scenario.workers))
-            if self.is_crowded:
-                runs = tuple(Run(f"r{number}", (float(number),)) for number in range(1, 4))
-                scenario = replace(scenario, workers=3, runs=runs, deadline_s=900.0, kills=())
-            yield scenario
+        found = (self._scenario(seed) for seed in itertools.count())
+        return itertools.islice((s for s in found if s.shape in self.shapes), self.within)
+
+    def _scenario(self, seed: int) -> Scenario:
+        if self.is_crowded:
+            return replace(draw_crowded(seed), kinds=self.kinds, rate=0.08)
+        scenario = draw(seed)
+        if not self.kinds:
+            return scenario
+        return replace(scenario, kinds=self.kinds, rate=0.08, until=700.0, workers=max(2, scenario.workers))
 
 
 # -- intake --------------------------------------------------------------------------------------------------------------
@@ -303,6 +307,23 @@ class NothingIsTakenBack(Deploy):
         self.cleanup = ()
 
 
+class LateTrafficForgotten(RestorePhase):
+    """A deployment without traffic is taken for one that gets none: the etag stays, and a late request is let in."""
+
+    def find(self, context: Context) -> JobRef | None:
+        try:
+            is_serving = self._mine(context) in traffic(self._endpoint(context))
+        except NotFound:
+            is_serving = False
+        return None if is_serving else JobRef(id="nothing", name=context.job_name, kind=RESOURCE)
+
+
+class ForgetsLateTraffic(Deploy):
+    def __init__(self, vertex: Any, settings: Any, *args: Any) -> None:
+        super().__init__(vertex, settings, *args)
+        self.cleanup = (LateTrafficForgotten(vertex, settings), *self.cleanup[1:])
+
+
 class BeforeReadLate(DeployPhase):
     """What served before is forgotten: a rollback has nowhere to go back to."""
 
@@ -370,6 +391,9 @@ PLANTS: dict[str, Plant] = {
     "no sweep": Plant(Make(loop=SweepsNothing)),
     "everybody's turn": Plant(Make(deploy=EverybodysTurn), ("deploy",)),
     "traffic without etag": Plant(Make(deploy=TrafficWithoutEtag), ("deploy",), (Kind.STALL_BEFORE,), is_crowded=True),
+    "late traffic forgotten": Plant(
+        Make(deploy=ForgetsLateTraffic), ("deploy",), (Kind.STALL_BEFORE,), is_crowded=True
+    ),
     "nothing is taken back": Plant(Make(deploy=NothingIsTakenBack), ("deploy",)),
     "way back forgotten": Plant(Make(deploy=ForgetsTheWayBack), ("deploy",)),
     "traffic with the deployment": Plant(Make(deploy=DeploysWithTraffic), ("deploy",)),

@@ -1,9 +1,9 @@
 """What a history is about: which stages, how many workers, which runs, and what is to go wrong; all from one seed."""
 
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from tests.simulation.faults import Kind
+from tests.simulation.faults import PROCESS, WRITE, Kind
 
 SHAPES = {"preprocess": ("preprocess",), "train": ("train",), "deploy": ("deploy",),
           "chain": ("preprocess", "train", "deploy")}  # fmt: skip
@@ -86,6 +86,30 @@ def draw(seed: int) -> Scenario:
         sweep_s=rng.choice((20.0, 40.0, 60.0)),
         cancel_s=rng.choice((15.0, 60.0, 90.0)),
         settles_s=rng.choice(((10.0,), (10.0,), (10.0, 25.0))),
+    )
+
+
+def draw_crowded(seed: int) -> Scenario:
+    """Return another scenario of the seed: three rollouts at once to one endpoint, and mostly workers that are held up."""
+    rng = random.Random(f"crowded {seed}")
+    runs = tuple(
+        Run(
+            f"r{number}",
+            (rng.uniform(0, 30.0),),
+            cancel_at=rng.uniform(0, 700.0) if rng.random() < 0.25 else None,
+            serves_right=rng.random() > 0.15,
+        )
+        for number in range(1, 4)
+    )
+    return replace(
+        draw(seed),
+        shape="deploy",
+        workers=3,
+        runs=runs,
+        rate=rng.choice((0.02, 0.04, 0.08)),
+        kinds=rng.choice(((Kind.STALL_BEFORE,), (Kind.STALL_BEFORE, Kind.STALL_AFTER), PROCESS, (*PROCESS, *WRITE))),
+        until=700.0,
+        kills=(),
     )
 
 

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from tests.simulation.scenario import draw
+from tests.simulation.scenario import draw, draw_crowded
 from tests.simulation.shrink import shrink
 from tests.simulation.verdict import Verdict, muted, try_scenario
 
@@ -30,6 +30,18 @@ def test_every_history_keeps_the_promises(part: int) -> None:
             assert not verdict.wrong, _report(verdict)
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_crowded_rollouts_keep_the_promises() -> None:
+    """Three rollouts at once, and threads that stall between a look and a deed: the last that succeeded serves."""
+    seeds = range(FIRST_SEED, FIRST_SEED + HISTORIES // 20)
+    print(f"crowded seeds {seeds}")
+    with muted():
+        for seed in seeds:
+            verdict = try_scenario(draw_crowded(seed))
+            assert not verdict.wrong, _report(verdict, "--crowded ")
+
+
 def test_the_same_seed_is_the_same_history_in_any_process() -> None:
     """A failing seed can be played again, whatever order of sets and dicts a process has."""
     command = [sys.executable, "-m", "tests.simulation", "--trace", "7"]
@@ -43,13 +55,13 @@ def test_the_same_seed_is_the_same_history_in_any_process() -> None:
     assert "nothing wrong" in told[0]
 
 
-def _report(verdict: Verdict) -> str:
+def _report(verdict: Verdict, option: str = "") -> str:
     smallest = shrink(verdict)
     faults = "\n".join(f"  {key}: {hit.kind} {hit.seconds or ''}" for key, hit in smallest.happened.items())
     wrong = "\n".join(smallest.wrong)
     return (
         f"seed {verdict.scenario.seed} breaks a promise; shrunk to {len(smallest.happened)} faults:\n{faults}\n{wrong}\n"
-        f"see it: python -m tests.simulation --trace {verdict.scenario.seed} --shrink"
+        f"see it: python -m tests.simulation {option}--trace {verdict.scenario.seed} --shrink"
     )
 
 

@@ -50,6 +50,7 @@ class Endpoint:
     name: str
     ready: bool = False
     etag: int = 0
+    labels: dict[str, str] = field(default_factory=dict)
     split: dict[str, int] = field(default_factory=dict)
     deployed: dict[str, dict[str, Any]] = field(default_factory=dict)
     deploying: set[str] = field(default_factory=set)
@@ -186,7 +187,7 @@ class VertexService:
         name = f"{parent}/endpoints/{endpointId}"
         if name in self.endpoints:
             raise Refused(409, f"{name} already exists", "ALREADY_EXISTS")
-        endpoint = self.endpoints[name] = Endpoint(name)
+        endpoint = self.endpoints[name] = Endpoint(name, labels=dict(body["labels"]))
 
         def ends() -> None:
             endpoint.ready = True
@@ -195,7 +196,7 @@ class VertexService:
 
     def get_endpoint(self, name: str) -> dict[str, Any]:
         endpoint = self._endpoint(name)
-        view: dict[str, Any] = {"name": name, "etag": str(endpoint.etag)}
+        view: dict[str, Any] = {"name": name, "etag": str(endpoint.etag), "labels": dict(endpoint.labels)}
         if endpoint.deployed:
             view["deployedModels"] = [dict(body) for body in endpoint.deployed.values()]
         if endpoint.split:
@@ -210,7 +211,11 @@ class VertexService:
         endpoint = self._endpoint(name)
         if body.get("etag", str(endpoint.etag)) != str(endpoint.etag):
             raise Refused(409, f"the etag of {name} has changed", "ABORTED")
-        self._move_traffic(endpoint, body.get("trafficSplit", {}), set(endpoint.deployed))
+        split, mask = body.get("trafficSplit", {}), updateMask.split(",")
+        labels = body.get("labels", {}) if "labels" in mask else endpoint.labels
+        if labels != endpoint.labels or _without_zeros(split) != _without_zeros(endpoint.split):
+            self._move_traffic(endpoint, split, set(endpoint.deployed))  # otherwise it may keep its etag
+        endpoint.labels = dict(labels)
         return self.get_endpoint(name)
 
     def deploy(self, endpoint: str, body: dict[str, Any]) -> dict[str, Any]:
@@ -320,6 +325,10 @@ class VertexService:
             operation.ends()
         except Refused as refusal:
             operation.error = refusal.message
+
+
+def _without_zeros(split: dict[str, int]) -> dict[str, int]:
+    return {id_: percent for id_, percent in split.items() if percent}
 
 
 def _operation_view(operation: Operation) -> dict[str, Any]:

@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from workers.vertex import CustomJobs, Vertex
+from tests.support.vertex_project import Project
+from workers.vertex import CustomJobs
 
 LABELS = {"baton-run": "r1"}
 
@@ -17,59 +18,23 @@ class Service:
         self.jobs: dict[str, dict[str, Any]] = {}
         self.hidden: set[str] = set()
 
-    def create(self, parent: str, body: dict[str, Any]) -> dict[str, Any]:
+    def customJobs_create(self, parent: str, body: dict[str, Any]) -> dict[str, Any]:
         number = len(self.jobs) + 1
         name = f"{parent}/customJobs/{number}"
         job = {**body, "name": name, "state": "JOB_STATE_PENDING", "createTime": f"2026-01-01T00:00:{number:02}Z"}
         self.jobs[name] = job
         return dict(job)
 
-    def list(self, **_: Any) -> Iterator[dict[str, Any]]:
+    def customJobs_list(self, **_: Any) -> Iterator[dict[str, Any]]:
         return (dict(job) for name, job in reversed(self.jobs.items()) if name not in self.hidden)
 
-    def cancel(self, name: str, body: dict[str, Any]) -> dict[str, Any]:
+    def customJobs_cancel(self, name: str, body: dict[str, Any]) -> dict[str, Any]:
         self.jobs[name]["state"] = "JOB_STATE_CANCELLED"
         return {}
 
     def active(self) -> tuple[str, ...]:
         found = (name for name, job in self.jobs.items() if job["state"] == "JOB_STATE_PENDING")
         return tuple(name.rsplit("/", 1)[1] for name in found)
-
-
-class Rest:
-    """`GoogleRest` whose requests are calls."""
-
-    def send(self, request: Any) -> Any:
-        return request()
-
-    def pages(self, request: Any, _next: Any, _items: str) -> Iterator[dict[str, Any]]:
-        yield from request()
-
-
-class Project(Vertex):
-    """`Vertex` on the service."""
-
-    def __init__(self, service: Service) -> None:
-        super().__init__("p")
-        self.service = service
-
-    def rest(self, location: str) -> Any:
-        return Rest()
-
-    def locations(self, location: str) -> Any:
-        service = self.service
-
-        class Calls:
-            list_next = None
-
-            def __getattr__(self, method: str) -> Any:
-                return lambda **params: lambda: getattr(service, method)(**params)
-
-        class Locations:
-            def customJobs(self) -> Calls:
-                return Calls()
-
-        return Locations()
 
 
 def body() -> dict[str, Any]:
@@ -108,7 +73,7 @@ def test_only_who_may_have_a_twin_looks_for_one(is_alone: bool) -> None:
     service = Service()
     asked: list[int] = []
     listed: list[int] = []
-    service.list = lambda **_: listed.append(1) or iter(())  # type: ignore[method-assign,func-returns-value]
+    service.customJobs_list = lambda **_: listed.append(1) or iter(())  # type: ignore[method-assign,func-returns-value]
 
     def ask() -> bool:
         asked.append(len(service.jobs))
