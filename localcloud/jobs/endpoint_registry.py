@@ -45,8 +45,8 @@ class EndpointRegistry:
         yield from self._store.documents(KIND, parent, newest_first=True)
 
     def change(self, endpoint: Document, **changes: Any) -> Document:
-        """Commit changed parts of an endpoint."""
-        changed = {**endpoint, **changes, "updateUs": self._clock()}
+        """Commit changed parts of an endpoint; its etag never comes again, whatever the clock does."""
+        changed = {**endpoint, **changes, "updateUs": max(self._clock(), endpoint["updateUs"] + 1)}
         self._store.put(KIND, endpoint["name"], changed, names.location_of(endpoint["name"]))
         return changed
 
