@@ -2,7 +2,7 @@
 
 import asyncio
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,13 @@ from localcloud.jobs.store import Store
 from localcloud.rest import ApiError
 
 OWNER = "projects/p/locations/l/models/m"
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Wait for a condition while the loop goes on."""
+    async with asyncio.timeout(5):
+        while not condition():
+            await asyncio.sleep(0.002)
 
 
 async def until_done(store: Store, name: str) -> Mapping[str, Any]:
@@ -45,7 +52,7 @@ def test_what_was_begun_is_carried_on(tmp_path: Path) -> None:
         operations = Operations(store, wall_clock())
         operations.register("work", first)
         name = operations.begin(OWNER, "UploadModelOperationMetadata", "work", {"x": 1})["name"]
-        await asyncio.sleep(0.01)
+        await until(lambda: bool(tries))
         await operations.stop()
         store.close()
         store = Store(tmp_path)
@@ -92,8 +99,10 @@ def test_failures_become_errors(tmp_path: Path) -> None:
 def test_a_cancelled_operation_is_undone(tmp_path: Path) -> None:
     """Cancelling ends the work and takes back what it had begun; stopping the service does not."""
     undone: list[Mapping[str, Any]] = []
+    begun: list[Mapping[str, Any]] = []
 
     async def wait(task: Mapping[str, Any]) -> tuple[dict[str, Any], str]:
+        begun.append(task)
         await asyncio.sleep(60)
         return {}, "x"
 
@@ -102,7 +111,7 @@ def test_a_cancelled_operation_is_undone(tmp_path: Path) -> None:
         operations = Operations(store, wall_clock())
         operations.register("wait", wait, undone.append)
         name, other = (operations.begin(OWNER, "M", "wait", {"n": n})["name"] for n in (1, 2))
-        await asyncio.sleep(0.01)
+        await until(lambda: len(begun) == 2)
         operations.cancel_by_name(name)
         done = await until_done(store, name)
         await operations.stop()

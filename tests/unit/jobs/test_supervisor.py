@@ -135,8 +135,9 @@ def test_a_full_disk_delays_and_loses_nothing(tmp_path: Path, disk: Disk) -> Non
         await until(lambda: bool(house.owner.started))
         starting = house.run("starting", f"echo x >>{tmp_path}/starts")
         disk.is_full_for = lambda _: True
+        refused = disk.refusals
         gate.touch()
-        await asyncio.sleep(0.15)
+        await until(lambda: disk.refusals >= refused + 3)
         record = house.supervisor.get(ending)
         assert record is not None
         assert record.phase == "running"
