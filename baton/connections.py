@@ -103,9 +103,18 @@ class Connections:
 
     @cached_property
     def subscriber(self) -> Any:
+        import grpc
         from google.cloud import pubsub_v1
+        from google.pubsub_v1.services.subscriber.transports import SubscriberGrpcTransport
 
-        return pubsub_v1.SubscriberClient()
+        if not self.profile.is_emulated:
+            return pubsub_v1.SubscriberClient()
+        # The client lifts gRPC's limit of 4 MiB for a response by itself, but not where it talks to an emulator; a message
+        # may have 10 MB, and one such would keep every command from all that waits beside it.
+        channel = grpc.insecure_channel(
+            self.profile.get("PUBSUB_EMULATOR_HOST"), options=[("grpc.max_receive_message_length", -1)]
+        )
+        return pubsub_v1.SubscriberClient(transport=SubscriberGrpcTransport(channel=channel))
 
     @cached_property
     def topics(self) -> Any:

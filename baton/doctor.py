@@ -48,7 +48,11 @@ def examine(load: Callable[[], Profile] = load_profile) -> Iterator[Finding]:
     settings = list(_settings(profile))
     yield from settings
     yield from _pipelines(profile)
-    silent = profile.silent_addresses()
+    try:
+        silent = profile.silent_addresses()
+    except ProfileError as fault:
+        yield Finding(Verdict.PROBLEM, fault.message, profile.source, fault.mend)
+        return
     yield from _endpoints(profile, silent)
     if silent or any(finding.verdict is Verdict.PROBLEM for finding in settings):
         return

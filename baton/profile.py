@@ -120,11 +120,20 @@ class Profile:
         return silent
 
     def addresses(self) -> Iterator[tuple[str, str]]:
-        """Yield (variable, host:port) of every endpoint that is set, but for https ones: a proxy may lead there."""
+        """Yield (variable, host:port) of every endpoint that is set, but for https ones: a proxy may lead there.
+
+        Raises:
+            ProfileError: one is no address.
+        """
         for name in ADDRESSES:
             value = self.get(name)
-            if value and not value.startswith("https:"):
+            if not value or value.startswith("https:"):
+                continue
+            try:
                 yield name, host_and_port(value)
+            except ValueError as fault:
+                mend = f"give a host and a port, like 127.0.0.1:8085 (settings: {self.source})"
+                raise ProfileError(f"{name}={value} is no address ({fault})", mend) from fault
 
     def require_answers(self, patience_s: float = _PATIENCE_S, wanted: Collection[str] = ADDRESSES) -> None:
         """Refuse to go on where an endpoint that was set does not answer; Google's clients would try for minutes.
@@ -234,8 +243,14 @@ def read_endpoints(path: Path) -> dict[str, str]:
 
 
 def host_and_port(address: str) -> str:
-    """Return `host:port` of an address with or without a scheme."""
+    """Return `host:port` of an address with or without a scheme.
+
+    Raises:
+        ValueError: it is none.
+    """
     parts = urlsplit(address if "://" in address else f"//{address}")
+    if not parts.hostname:
+        raise ValueError("it names no host")
     port = parts.port or (443 if parts.scheme == "https" else 80)
     return f"{parts.hostname}:{port}"
 

@@ -1,5 +1,6 @@
 """Messages on a terminal: whatever a hostile one holds, it can't steer it, flood it or fake a line."""
 
+import os
 import sys
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
@@ -7,6 +8,7 @@ from typing import TYPE_CHECKING
 from rich.text import Text
 
 from baton.cli.common import answers, print_json_line
+from baton.errors import EXIT_FAILED
 from baton.pubsub.message import parsed, read, text_of, to_json
 from baton.render import clean, json_text, one_line
 
@@ -40,7 +42,19 @@ class Printer:
         self.shown = 0
 
     def show(self, message: "SeenMessage") -> None:
-        """Show one."""
+        """Show one.
+
+        Raises:
+            SystemExit: nobody reads on (`… | head`), which is no fault of the Pub/Sub's.
+        """
+        try:
+            self._print(message)
+        except BrokenPipeError:
+            # What is still buffered must not fail a second time when the interpreter ends.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise SystemExit(EXIT_FAILED) from None
+
+    def _print(self, message: "SeenMessage") -> None:
         self.shown += 1
         if self._is_raw:
             _write_raw(message.data)

@@ -79,6 +79,19 @@ def test_a_silent_cloud_has_an_exit_code_of_its_own(
     assert f"PUBSUB_EMULATOR_HOST=127.0.0.1:{unused_port}" in capsys.readouterr().err
 
 
+def test_an_address_that_is_none_is_a_wrong_setting(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A command ends with exit 2, `baton doctor` has it among its findings; neither with a traceback."""
+    monkeypatch.setenv("PUBSUB_EMULATOR_HOST", "localhost:abc")
+    monkeypatch.setenv("GOOGLE_CLOUD_PROJECT", "mine")
+    assert run(["pubsub", "ls"]) == EXIT_USAGE
+    assert "PUBSUB_EMULATOR_HOST=localhost:abc" in capsys.readouterr().err
+    assert run(["doctor", "--json"]) == EXIT_FAILED
+    problems = [finding["what"] for finding in json.loads(capsys.readouterr().out) if finding["verdict"] == "problem"]
+    assert any("PUBSUB_EMULATOR_HOST=localhost:abc" in what for what in problems)
+
+
 def test_wrong_use_is_exit_2(capsys: pytest.CaptureFixture[str]) -> None:
     """As click's own errors are."""
     assert run(["publish", "data-ready"]) == EXIT_USAGE

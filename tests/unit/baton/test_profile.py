@@ -136,3 +136,12 @@ def test_a_missing_bucket_is_said_with_the_variable(tmp_path: Path) -> None:
 def test_addresses_are_read_with_and_without_a_scheme(address: str, expected: str) -> None:
     """Emulator variables come in both forms."""
     assert host_and_port(address) == expected
+
+
+@pytest.mark.parametrize("address", ["localhost:abc", "127.0.0.1:99999", "::", "http://"])
+def test_what_is_no_address_is_said_with_the_variable(tmp_path: Path, address: str) -> None:
+    """And with what stands there."""
+    profile = load_profile({"PUBSUB_EMULATOR_HOST": address}, tmp_path)
+    with pytest.raises(ProfileError, match=f"PUBSUB_EMULATOR_HOST={address} is no address") as told:
+        profile.require_answers()
+    assert "127.0.0.1:8085" in told.value.mend

@@ -1,7 +1,10 @@
 """`baton pubsub peek`: it shows what waits and takes nothing, on the real broker and on Google's emulator."""
 
 import json
+import os
 import re
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -39,6 +42,25 @@ def test_peek_through_ten_thousand(pubsub: PubSub, command: Command) -> None:
     out = command("peek", "readers", "-n", "0", "--json").out
     assert [json.loads(line)["message_id"] for line in out.splitlines()] == ids
     assert command("peek", "readers", "-n", "2", "--raw").out == "\x1b0\n\x1b1\n"
+
+
+@pytest.mark.parametrize("form", [[], ["--json"], ["--raw"]])
+def test_a_reader_that_has_enough_is_no_fault(pubsub: PubSub, form: list[str]) -> None:
+    """`baton pubsub peek … | head -1` says nothing about a broken pipe, as `ls | head` does not."""
+    pubsub.topic("births")
+    pubsub.subscribe("readers", "births")
+    pubsub.publish("births", *[b"x" * 1000] * 200)
+    reads, writes = os.pipe()
+    os.close(reads)
+    done = subprocess.run(
+        [sys.executable, "-m", "baton", "pubsub", "peek", "readers", "-n", "0", *form],
+        stdout=writes,
+        stderr=subprocess.PIPE,
+        env={**os.environ, **pubsub.environment},
+        timeout=60,
+    )
+    os.close(writes)
+    assert done.stderr == b""
 
 
 def test_peek_of_nothing_says_so(pubsub: PubSub, command: Command) -> None:
