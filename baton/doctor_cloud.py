@@ -1,5 +1,6 @@
 """The part of `baton doctor` that asks the services: buckets, queues, notification, templates, dead letters."""
 
+import contextlib
 from collections.abc import Callable, Iterator
 
 from google.api_core import exceptions as google_errors
@@ -10,7 +11,7 @@ from baton.connections import KNOWN_FAULTS, Connections, explained
 from baton.dlq.archive import PREFIX
 from baton.dlq.desk import DeadLetters
 from baton.doctor import Finding, Verdict
-from baton.errors import BatonError, Unreachable
+from baton.errors import BatonError, NotKnown, Unreachable
 from baton.profile import Profile
 from messages.topics import AUDIT_SUBSCRIPTIONS, DATA_READY, DEAD_LETTER_SUBSCRIPTION, SUBSCRIPTIONS, TOPICS, topic_path
 from workers.errors import PipelineError
@@ -145,7 +146,8 @@ def _readable(catalog: Catalog) -> Iterator[str]:
 def _dead_letters(connections: Connections) -> Iterator[Finding]:
     """Tell of those that nobody has sent back; what waits in the subscription is written down first, as by `dlq ls`."""
     desk, place = DeadLetters(connections), f"gs://{connections.profile.bucket}/{PREFIX}"
-    desk.collect()
+    with contextlib.suppress(NotKnown):  # that the inbox is missing has been told above
+        desk.collect()
     letters = desk.find()
     if not letters:
         yield Finding(Verdict.OK, "no dead letters", place)

@@ -5,6 +5,8 @@ has none, then fates are read again for what is not waiting there. A fate is dur
 what was no longer waiting when we looked has a fate by now; if it has none, it is lost.
 """
 
+import contextlib
+import math
 import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
@@ -20,6 +22,7 @@ from baton.audit.report import Report, report_of
 from baton.audit.tap import drain_taps
 from baton.connections import Connections
 from baton.dlq.desk import DeadLetters
+from baton.errors import NotKnown, Refused
 from messages.topics import listeners
 
 _PATIENCE_LOCAL = timedelta(seconds=90)  # above the ack deadline of what an audit took that died
@@ -61,7 +64,13 @@ class Audit:
         )
 
     def until_settled(self, timeout_s: float) -> Report:
-        """Look again and again until nothing is in flight, at most for `timeout_s`; return the last report."""
+        """Look again and again until nothing is in flight, at most for `timeout_s`; return the last report.
+
+        Raises:
+            Refused: `timeout_s` is no number.
+        """
+        if math.isnan(timeout_s):  # it would never be over
+            raise Refused(f"{timeout_s} is no time to wait", "give seconds, like 60")
         deadline = time.monotonic() + timeout_s
         while True:
             report = self.look()
@@ -78,7 +87,10 @@ class Audit:
         """
         self._say("taking in what was published …")
         drain_taps(self._connections, self._books)
-        self._letters.collect()
+        with contextlib.suppress(
+            NotKnown
+        ):  # no inbox: what was put aside is not in the archive then, and counts as lost
+            self._letters.collect()
         batches = self._books.read()
         seen = frozenset((m.topic, m.event_id) for batch in batches for m in batch.messages if m.event_id)
         fresh = deliveries(m for batch in batches if batch.accounted is None for m in batch.messages)

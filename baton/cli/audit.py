@@ -21,6 +21,7 @@ _SHAPE = (
 )
 _STYLES = {"lost": "bold red", "in flight": "yellow", "dead-lettered": "yellow"}
 _SHOWN = 50
+_WIDE = 120  # columns, from which on each fate has one of its own
 
 
 @click.command(
@@ -59,7 +60,8 @@ def audit(context: click.Context, wait: float, listed: str | None, as_json: bool
 
 def _show(report: "Report") -> None:
     console = answers()
-    console.print(_table(report))
+    is_wide = console.width >= _WIDE or not console.is_terminal
+    console.print(_table(report) if is_wide else _short_table(report))
     for title, wrong in (("lost", report.lost), ("ended, but its own event was never seen", report.untold)):
         for one in wrong[:_SHOWN]:
             console.print(f"[bold red]{title}[/]: {_line(one)}", soft_wrap=True)
@@ -107,6 +109,20 @@ def _table(report: "Report") -> Table:
         counts = {verdict.value: count for verdict, count in row.counts.items()}
         cells = [_count(counts.get(verdict, 0), _STYLES.get(verdict, "")) for verdict in VERDICTS]
         table.add_row(row.topic, row.queue or "[dim]none: outcomes[/]", f"{row.published:,}", *cells)
+    return table
+
+
+def _short_table(report: "Report") -> Table:
+    """Return the sums where there is no room for a column a fate: only those that are not 0, in words."""
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    table.add_column("topic", no_wrap=True)
+    table.add_column("stage's queue", no_wrap=True)
+    table.add_column("published", justify="right", style="bold", no_wrap=True)
+    table.add_column("of these", overflow="fold")
+    for row in report.rows:
+        counts = {verdict.value: count for verdict, count in row.counts.items() if count}
+        fates = [f"{_count(counts[name], _STYLES.get(name, ''))} {name}" for name in VERDICTS if name in counts]
+        table.add_row(row.topic, row.queue or "[dim]none: outcomes[/]", f"{row.published:,}", ", ".join(fates))
     return table
 
 

@@ -1,15 +1,13 @@
 """`baton dlq`: dead letters, to look at, to mend and to send back."""
 
-import json
 import sys
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from baton.cli.common import answers, examples, json_option, print_json, remarks
-from baton.errors import EXIT_FAILED, EXIT_OK, Refused
+from baton.errors import EXIT_FAILED, EXIT_OK, NotKnown, Refused
 from baton.render import plain
 
 if TYPE_CHECKING:
@@ -25,9 +23,13 @@ def desk(count: bool = True) -> "DeadLetters":
     from baton.client import Client
 
     found = Client().dead_letter_desk
-    console = remarks()
+    console, taken = remarks(), 0
     with console.status("looking into the dead-letter inbox …") as status:
-        taken = found.collect(lambda taken: status.update(f"{taken} dead letters written down …"))
+        try:
+            taken = found.collect(lambda taken: status.update(f"{taken} dead letters written down …"))
+        except NotKnown as fault:  # no inbox: the letters in the archive can be looked at and sent back all the same
+            console.print(f"[yellow]{plain(fault.message)}[/]", soft_wrap=True)
+            console.print(f"[bold]mend:[/]  {plain(fault.mend)}", soft_wrap=True)
     if taken and count:
         console.print(f"[dim]{taken} new[/]")
     return found
@@ -72,29 +74,31 @@ def dlq() -> None:
 @json_option
 def ls(state: str | None, topic: str, reason_contains: str, limit: int, causes: bool, as_json: bool) -> None:
     """List the dead letters, the newest first."""
-    from baton.cli.dlq_views import cause_table, letter_table, summary_json
+    from baton.cli.dlq_views import cause_table, letter_list, summary_json
     from baton.dlq.desk import OPEN_STATES, by_cause
     from baton.dlq.letter import LetterState
 
     states = OPEN_STATES if state is None else tuple(LetterState) if state == _ALL else (LetterState(state),)
     found = desk().find(states, reason_contains=reason_contains, topic=topic)
-    if causes:
-        counted = by_cause(found)
-        if as_json:
-            print_json([{"count": count, "topic": of, "cause": cause} for count, of, cause in counted])
-        else:
-            answers().print(cause_table(counted))
-        return
     shown = found[:limit] if limit else found
-    if as_json:
+    if as_json and causes:
+        print_json([{"count": count, "topic": of, "cause": cause} for count, of, cause in by_cause(found)])
+    elif as_json:
         print_json([summary_json(letter) for letter in shown])
-        return
-    if not found:
-        remarks().print("no dead letters" + ("" if state == _ALL else f" that are {state or 'open'}"))
-        return
-    answers().print(letter_table(shown))
-    if len(shown) < len(found):
-        remarks().print(f"[dim]and {len(found) - len(shown)} more; --limit 0 shows all, --causes counts them[/]")
+    elif not found:
+        _say_none("" if state == _ALL else state or STATES[0], topic, reason_contains)
+    elif causes:
+        answers().print(cause_table(by_cause(found)))
+    else:
+        _print_letters(letter_list(shown, answers()), len(found) - len(shown))
+
+
+def _print_letters(letters: Iterable[Any], left_out: int) -> None:
+    console = answers()
+    for part in letters:
+        console.print(part)
+    if left_out:
+        remarks().print(f"[dim]and {left_out} more; --limit 0 shows all, --causes counts them[/]")
 
 
 @dlq.command(
@@ -162,18 +166,20 @@ def diff(key: str, as_json: bool) -> None:
 @click.pass_context
 def edit(context: click.Context, /, key: str, dry_run: bool, anyway: bool, as_json: bool, **given: Any) -> None:
     """Mend a letter; without options, in $VISUAL or $EDITOR. Exit 1 if the worker would still refuse it."""
+    from baton.cli.dlq_changing import change_of
     from baton.cli.dlq_views import checkup_json, checkup_lines, diff_lines
     from baton.dlq.editing import difference
     from baton.dlq.letter import Content
 
     letters = desk(count=False)
-    letter = letters.get(key)
-    change = _change(letter.content, **given)
+    letter = letters.get_open(key)
+    change = change_of(letter.content, **given)
     edited: Content = change(letter.current)
     checkup = letters.check(letter, edited)
-    is_saved = not dry_run and (anyway or not checkup.is_refused)
+    # What was put aside is refused, or it would not be here: taking an edit back needs no second word for that.
+    is_saved = not dry_run and (anyway or not checkup.is_refused or edited == letter.content)
     if is_saved:
-        letters.edit(key, lambda _: edited)
+        letters.edit(key, lambda _: edited, before=letter.current)
     lines = difference(letter.content, edited)
     if as_json:
         print_json({"key": key, "saved": is_saved, "diff": lines, "checkup": checkup_json(checkup)})
@@ -181,7 +187,9 @@ def edit(context: click.Context, /, key: str, dry_run: bool, anyway: bool, as_js
         console = answers()
         for line in [*diff_lines(lines), *checkup_lines(checkup)]:
             console.print(line, soft_wrap=True)
-        if not is_saved:
+        if is_saved and checkup.is_refused:
+            remarks().print("saved" if lines else "it is as it was put aside")
+        elif not is_saved:
             remarks().print("not saved" + ("" if dry_run else "; mend it further, or save it with --anyway"))
     context.exit(EXIT_FAILED if checkup.is_refused else EXIT_OK)
 
@@ -191,7 +199,8 @@ def edit(context: click.Context, /, key: str, dry_run: bool, anyway: bool, as_js
         "baton dlq redrive KEY",
         "baton dlq redrive KEY KEY KEY --dry-run",
         "baton dlq redrive --all --reason-contains 'pipeline ' --topic data-ready",
-        json_shape="[{key, sent, topic, run_id, reason, message_id}, …]",
+        json_shape="[{key, sent, topic, run_id, reason, message_id, is_effective}, …]; with --dry-run [{key, checkup: "
+        "{verdict, run_id, reason, faults, note}}, …]",
     )
 )
 @click.argument("keys", nargs=-1, metavar="[KEY]…")
@@ -229,11 +238,16 @@ def redrive(
     if (reason_contains or topic) and not every:
         raise Refused("--reason-contains and --topic choose among all letters", "give them with --all")
     letters = desk(count=False)
-    chosen = keys or tuple(s.key for s in letters.find(reason_contains=reason_contains, topic=topic))
+    if every:
+        chosen = [found.key for found in letters.find(reason_contains=reason_contains, topic=topic)]
+    else:
+        chosen = _known(letters, keys)
     if dry_run:
         is_well = check_all(letters, chosen, to_topic, as_json)
     else:
         is_well = send_all(letters, chosen, as_json, topic=to_topic, anyway=anyway, again=again)
+    if not chosen and not as_json:
+        _say_none(STATES[0], topic, reason_contains)
     context.exit(EXIT_OK if is_well else EXIT_FAILED)
 
 
@@ -259,9 +273,12 @@ def drop(
     if bool(keys) == every or (undo and every):
         raise Refused("which letters?", "name keys, or give --all (not with --undo)")
     letters = desk(count=False)
-    chosen = keys or tuple(s.key for s in letters.find(reason_contains=reason_contains))
-    if every and not yes and not as_json:
-        click.confirm(f"drop {len(chosen)} dead letters?", abort=True, err=True)
+    if every:
+        chosen = [found.key for found in letters.find(reason_contains=reason_contains)]
+        if chosen and not yes:
+            _ask_whether_to_drop(len(chosen))
+    else:
+        chosen = _known(letters, keys)
     done = []
     for key in chosen:
         letter = letters.undrop(key) if undo else letters.drop(key, note)
@@ -270,74 +287,31 @@ def drop(
             answers().print(f"{plain(key)}  {letter.state.value}")
     if as_json:
         print_json(done)
+    elif not chosen:
+        _say_none(STATES[0], "", reason_contains)
 
 
-def _change(
-    original: Any,
-    *,
-    fields: tuple[str, ...],
-    unset: tuple[str, ...],
-    attributes: tuple[str, ...],
-    unset_attributes: tuple[str, ...],
-    data: str | None,
-    reset: bool,
-) -> Callable[[Any], Any]:
-    """Return what the options ask for as a change of the letter's content."""
-    from baton.dlq.editing import with_fields
-    from baton.dlq.letter import Content
-
-    def by_options(current: Content) -> Content:
-        before = original if reset else current
-        if data is not None:
-            before = Content.of(_data(data), before.attributes)
-        return with_fields(
-            before,
-            _values(fields),
-            unset=unset,
-            attributes=_texts(attributes, "--set-attribute"),
-            unset_attributes=unset_attributes,
-        )
-
-    return by_options if any((fields, unset, attributes, unset_attributes, data, reset)) else _in_editor
+def _say_none(state: str, topic: str, reason_contains: str) -> None:
+    told = "no dead letters" + (f" that are {state}" if state else "")
+    told += f" of topic {topic}" if topic else ""
+    told += f" whose reason contains {reason_contains!r}" if reason_contains else ""
+    remarks().print(plain(told), soft_wrap=True)
 
 
-def _in_editor(current: Any) -> Any:
-    from baton.cli.editor import edited_text
-    from baton.dlq.editing import document, read_document
-
+def _ask_whether_to_drop(number: int) -> None:
+    letters = f"{number:,} dead letter{'' if number == 1 else 's'}"
     if not sys.stdin.isatty():
-        raise Refused("there is no terminal to edit in", "give --set FIELD=VALUE, --data or --reset")
-    return read_document(edited_text(document(current)), current)
+        raise Refused(f"there is no terminal to ask in whether {letters} may be dropped", "give --yes")
+    click.confirm(f"drop {letters}?", abort=True, err=True)
 
 
-def _data(text: str) -> bytes:
-    if not text.startswith("@"):
-        return text.encode(errors="surrogateescape")
-    path = Path(text[1:])
-    try:
-        return path.read_bytes()
-    except OSError as fault:
-        raise Refused(f"--data {text} cannot be read ({fault})", "name a readable file") from fault
+def _known(letters: "DeadLetters", keys: Iterable[str]) -> list[str]:
+    """Return the keys, each once.
 
-
-def _values(pairs: tuple[str, ...]) -> dict[str, Any]:
-    """Read `field=value` texts; a value that is JSON is that, anything else is text."""
-    found: dict[str, Any] = {}
-    for name, value in _texts(pairs, "--set").items():
-        try:
-            found[name] = json.loads(value)
-        except ValueError:
-            found[name] = value
-    return found
-
-
-def _texts(pairs: tuple[str, ...], option: str) -> dict[str, str]:
-    found = {}
-    for pair in pairs:
-        name, equals, value = pair.partition("=")
-        if not equals or not name:
-            raise Refused(
-                f"{option} {pair!r} is no name=value", f"write it like {option} source=gs://my-data/births.csv"
-            )
-        found[name] = value
-    return found
+    Raises:
+        NotKnown: one is no letter's; nothing has been done to the others then.
+    """
+    different = list(dict.fromkeys(keys))
+    for key in different:
+        letters.get(key)
+    return different

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,8 @@ from baton.cli.dlq_views import checkup_json
 from baton.render import one_line, plain
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from baton.dlq.desk import DeadLetters
     from baton.dlq.redriving import Redriven
 
@@ -23,15 +26,24 @@ def send_all(letters: "DeadLetters", keys: Sequence[str], as_json: bool, **wish:
     from baton.dlq.redriving import Sent
 
     done: list[Redriven] = []
-    with Progress(console=remarks(), transient=True, disable=len(keys) < 2) as progress:
-        bar = progress.add_task("redriving", total=len(keys))
-        for result in letters.redrive_all(keys, **wish):
-            done.append(result)
-            progress.advance(bar)
-    if as_json:
-        print_json([{**asdict(result), "sent": result.sent.value} for result in done])
-    else:
-        _tell(done)
+    console = remarks()
+    sending = letters.redrive_all(keys, **wish)
+    try:
+        # Where there is no terminal, a bar would be an empty line.
+        with (
+            closing(sending),
+            Progress(console=console, transient=True, disable=not _has_bar(console, keys)) as progress,
+        ):
+            bar = progress.add_task("redriving", total=len(keys))
+            for result in sending:
+                done.append(result)
+                progress.advance(bar)
+    finally:
+        # Also after Ctrl-C, or where the cloud stopped answering: what was sent until then is on its way.
+        if as_json:
+            print_json([{**asdict(result), "sent": result.sent.value} for result in done])
+        else:
+            _tell(done, bool(wish.get("anyway")))
     return all(result.sent in (Sent.REDRIVEN, Sent.ALREADY) for result in done)
 
 
@@ -52,7 +64,11 @@ def check_all(letters: "DeadLetters", keys: Sequence[str], topic: str, as_json: 
     return not any(checkup.is_refused for _, checkup in found)
 
 
-def _tell(done: "Sequence[Redriven]") -> None:
+def _has_bar(console: "Console", keys: Sequence[str]) -> bool:
+    return console.is_terminal and len(keys) > 1
+
+
+def _tell(done: "Sequence[Redriven]", is_anyway: bool) -> None:
     from baton.dlq.redriving import Sent
 
     console = answers()
@@ -71,4 +87,4 @@ def _tell(done: "Sequence[Redriven]") -> None:
         counted = Counter(result.sent.value for result in done)
         remarks().print(", ".join(f"{count:,} {word}" for word, count in counted.most_common()))
     if any(result.sent is Sent.REFUSED for result in others):
-        remarks().print("mend them with `baton dlq edit KEY`, or send them with --anyway")
+        remarks().print("mend them with `baton dlq edit KEY`" + ("" if is_anyway else ", or send them with --anyway"))

@@ -1,20 +1,27 @@
 """Dead letters on a terminal: whatever a hostile message holds, it can't steer it, flood it or fake a line."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
+from rich.text import Text
 
 from baton.render import clean, one_line, plain
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from baton.dlq.archive import Summary
     from baton.dlq.checkup import Checkup
     from baton.dlq.letter import DeadLetter
 
 _STYLES = {"open": "bold red", "redriving": "yellow", "redriven": "green", "dropped": "dim"}
 _VERDICTS = {"accepted": "green", "duplicate": "yellow", "filtered": "yellow", "refused": "bold red"}
+_COLUMNS = ("key", "state", "topic", "run", "put aside")
+_GAP = 2
+_MOST_PADDED = 30  # columns; one long value does not push the others out of the line
+_LEAST_REASON = 40  # columns, below which a reason says nothing
 _REASON_WIDTH = 100
 _MOST_LINES = 200
 _MOST_WIDTH = 2000  # characters of one line
@@ -35,24 +42,46 @@ def checkup_json(checkup: "Checkup") -> dict[str, Any]:
     return {**asdict(checkup), "verdict": checkup.verdict.value}
 
 
+def letter_list(letters: "Sequence[Summary]", console: "Console") -> "Iterator[Table | Text]":
+    """Yield letters as a table; where a terminal is too narrow for it, each as two lines, since a cut key is of no use."""
+    widths = [max(len(letter_cells[n]) for letter_cells in map(_cells, letters)) for n in range(len(_COLUMNS))]
+    needed = sum(widths) + len(widths) * _GAP + _LEAST_REASON
+    if needed <= console.width or not console.is_terminal:  # a pipe has one letter a line, at any width
+        yield letter_table(letters)
+        return
+    for letter in letters:
+        cells = _cells(letter)
+        for cell, width in zip(cells, widths, strict=True):
+            cell.pad_right(max(0, min(width, _MOST_PADDED) - len(cell)))
+        *first, run, time = cells
+        head = Text(" " * _GAP).join([*first, time, run])  # a run's id may be the longest: it is what is cut
+        for line in (head, Text(" " * _GAP + one_line(letter.reason), "dim")):
+            line.rstrip()
+            line.truncate(console.width, overflow="ellipsis")
+            yield line
+
+
 def letter_table(letters: "Sequence[Summary]") -> Table:
     """Return letters as rows."""
     table = Table(box=None, pad_edge=False, header_style="dim", expand=True)
-    for name in ("key", "state", "topic", "run", "put aside"):
+    for name in _COLUMNS:
         table.add_column(name, no_wrap=True)
     table.add_column("reason", overflow="ellipsis", no_wrap=True, ratio=1)
     for letter in letters:
-        state = letter.state.value + (", edited" if letter.is_edited else "")
-        times = f" ({letter.arrivals} times)" if letter.arrivals > 1 else ""
-        table.add_row(
-            plain(letter.key),
-            f"[{_STYLES[letter.state.value]}]{state}[/]",
-            plain(letter.topic or "?"),
-            plain(one_line(letter.run_id)),
-            f"{letter.time.astimezone():%m-%d %H:%M:%S}{times}",
-            plain(_cut(one_line(letter.reason), _REASON_WIDTH)),
-        )
+        table.add_row(*_cells(letter), Text(_cut(one_line(letter.reason), _REASON_WIDTH)))
     return table
+
+
+def _cells(letter: "Summary") -> list[Text]:
+    state = letter.state.value + (", edited" if letter.is_edited else "")
+    times = f" ({letter.arrivals} times)" if letter.arrivals > 1 else ""
+    return [
+        Text(one_line(letter.key)),
+        Text(state, _STYLES[letter.state.value]),
+        Text(one_line(letter.topic) or "?"),
+        Text(one_line(letter.run_id)),
+        Text(f"{letter.time.astimezone():%m-%d %H:%M:%S}{times}"),
+    ]
 
 
 def cause_table(causes: Sequence[tuple[int, str, str]]) -> Table:

@@ -94,7 +94,9 @@ class Archive:
         kept = self.read(key)
         if kept is None:
             place = f"gs://{self._bucket.name}/{PREFIX}"
-            raise NotKnown(f"dead letter {key!r} is not in {place}", "see `baton dlq ls --all` for those that are")
+            raise NotKnown(
+                f"dead letter {key!r} is not in {place}", "see `baton dlq ls --state all` for those that are"
+            )
         return kept
 
     def write(self, letter: DeadLetter, generation: int) -> Kept:

@@ -14,7 +14,7 @@ from messages import DataReady, DecodeError, Envelope, Event, Filtered
 from messages.codec import faults_of, parse_object
 from messages.events import EVENTS
 from messages.identity import ORIGINAL_ID
-from messages.topics import DATA_READY, listeners, stage_of
+from messages.topics import DATA_READY, TOPICS, listeners, stage_of
 from messages.triggers import is_notification
 from messages.versions import to_current
 from workers.data_ready import read_data_ready
@@ -78,7 +78,7 @@ class Checker:
         """
         queues = listeners(topic)
         if not queues:
-            return Checkup(Verdict.REFUSED, reason=f"no worker listens to topic {topic!r}; name another with --topic")
+            return Checkup(Verdict.REFUSED, reason=_nobody_listens(topic))
         message = Message(content.data, {**content.attributes, ORIGINAL_ID: message_id}, message_id)
         if not self._has_catalog and topic == DATA_READY and is_notification(message.attributes):
             note = "a notification's pipeline is for the worker to say: this machine has no folder of pipelines"
@@ -115,6 +115,11 @@ class Checker:
         if ledger.is_cancelled(run_id):
             return Checkup(Verdict.FILTERED, run_id, f"run {run_id} was cancelled", note=note)
         return Checkup(Verdict.ACCEPTED, run_id, f"{stage} of run {run_id} would begin", note=note)
+
+
+def _nobody_listens(topic: str) -> str:
+    where = f"no worker listens to topic {topic!r}" if topic else "it does not say which topic it was published to"
+    return f"{where}; name one with `baton dlq redrive --to TOPIC` ({', '.join(t for t in TOPICS if listeners(t))})"
 
 
 def _event_of(topic: str) -> type[Event]:

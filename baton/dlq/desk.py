@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from datetime import UTC, datetime
 from functools import cached_property
 
@@ -88,17 +88,38 @@ class DeadLetters:
 
     def redrive_all(
         self, keys: Sequence[str], *, topic: str = "", anyway: bool = False, again: bool = False
-    ) -> Iterator[Redriven]:
+    ) -> Generator[Redriven, None, None]:
         """Send many letters back; yields each as it is done."""
         return self._redriver.redrive_all(keys, topic=topic, anyway=anyway, again=again)
 
-    def edit(self, key: str, change: Callable[[Content], Content], note: str = "edited") -> DeadLetter:
+    def get_open(self, key: str) -> DeadLetter:
+        """Return one letter that can be edited.
+
+        Raises:
+            NotKnown: there is none of that key.
+            Refused: it was redriven or dropped.
+        """
+        return self._open(key).letter
+
+    def edit(
+        self,
+        key: str,
+        change: Callable[[Content], Content],
+        note: str = "edited",
+        *,
+        before: Content | None = None,
+    ) -> DeadLetter:
         """Change what a letter holds; the original stays beside it.
+
+        Args:
+            before: what the change was made from, where a person took his time over it.
 
         Raises:
             Refused: the letter is not open, or somebody else changed it meanwhile.
         """
         kept = self._open(key)
+        if before is not None and kept.letter.current != before:
+            raise _changed_meanwhile(key)
         edited = change(kept.letter.current)
         if edited == kept.letter.current:
             return kept.letter
@@ -139,10 +160,14 @@ class DeadLetters:
         try:
             return self.archive.write(changed, kept.generation).letter
         except Conflict as fault:
-            key = kept.letter.key
-            raise Refused(
-                f"dead letter {key} was changed by somebody else just now", f"see `baton dlq show {key}`"
-            ) from fault
+            raise _changed_meanwhile(kept.letter.key) from fault
+
+
+def _changed_meanwhile(key: str) -> Refused:
+    return Refused(
+        f"dead letter {key} was changed by somebody else just now",
+        f"nothing was saved; see `baton dlq diff {key}`, then change it again",
+    )
 
 
 def by_cause(letters: Iterable[Summary]) -> list[tuple[int, str, str]]:

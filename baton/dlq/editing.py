@@ -25,7 +25,8 @@ def with_fields(
     """Return `content` with fields set or taken away; a path goes into objects by dots: `params.limit`.
 
     Raises:
-        Refused: the data is no JSON object, or a path leads through something that is none.
+        Refused: the data is no JSON object, a path leads through something that is none, or what is to be taken away is
+            not there.
     """
     data = content.data
     if fields or unset:
@@ -35,9 +36,16 @@ def with_fields(
             _folder(body, folders, path)[name] = value
         for path in unset:
             *folders, name = path.split(".")
-            if _folder(body, folders, path).pop(name, None) is None:
-                raise Refused(f"the data has no field {path!r}", f"its fields are {', '.join(sorted(body)) or 'none'}")
+            folder = _folder(body, folders, path)
+            if name not in folder:
+                place = f"the fields of {'.'.join(folders)}" if folders else "its fields"
+                raise Refused(f"the data has no field {path!r}", f"{place} are {', '.join(sorted(folder)) or 'none'}")
+            del folder[name]
         data = _compact(body)
+    for name in unset_attributes:
+        if name not in content.attributes:
+            known = ", ".join(sorted(content.attributes)) or "none"
+            raise Refused(f"the message has no attribute {name!r}", f"its attributes are {known}")
     kept = {key: value for key, value in content.attributes.items() if key not in unset_attributes}
     return Content.of(data, {**kept, **(attributes or {})})
 
@@ -85,7 +93,8 @@ def difference(before: Content, after: Content) -> list[str]:
 def _data(body: dict[str, Any], before: Content) -> str:
     if "data" in body:
         was = json.loads(document(before)).get("data", _NOTHING)
-        return before.data_base64 if body["data"] == was else Content.of(_compact(body["data"]), {}).data_base64
+        is_untouched = was is not _NOTHING and _compact(body["data"]) == _compact(was)  # to Python, 1 == True == 1.0
+        return before.data_base64 if is_untouched else Content.of(_compact(body["data"]), {}).data_base64
     if isinstance(body.get("data_text"), str):
         return Content.of(body["data_text"].encode(errors="surrogatepass"), {}).data_base64
     if isinstance(body.get("data_base64"), str):
@@ -105,7 +114,7 @@ def _body(data: bytes) -> dict[str, Any]:
         body = json.loads(data)
     except (ValueError, RecursionError) as fault:
         raise Refused(
-            f"the data is not JSON ({fault})", "replace it with --data, or edit it whole with --editor"
+            f"the data is not JSON ({fault})", "replace it with --data, or edit it whole: give no option"
         ) from fault
     if not isinstance(body, dict):
         raise Refused(f"the data is {type(body).__name__}, no JSON object", "replace it with --data")

@@ -8,9 +8,12 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from typing import Any
 
+from google.api_core import exceptions as google_errors
+
 from baton.connections import KNOWN_FAULTS, Connections
 from baton.dlq.archive import ABSENT, Archive
 from baton.dlq.letter import Arrival, Change, Content, DeadLetter, LetterState
+from baton.errors import NotKnown
 from baton.pulling import drain
 from messages.dead_letters import digest_of, origin_of, restored
 from messages.identity import ORIGINAL_ID, letter_key, original_message_id, run_id_of
@@ -26,12 +29,21 @@ def collect(connections: Connections, archive: Archive, report: Callable[[int], 
 
     Args:
         report: told after each batch how many letters were taken so far.
+
+    Raises:
+        NotKnown: the dead-letter topic has no subscription of ours; what is in the archive can be used all the same.
     """
     taken = 0
-    for count in drain(connections, DEAD_LETTER_SUBSCRIPTION, lambda received: keep_all(archive, received)):
-        taken += count
-        if report is not None:
-            report(taken)
+    try:
+        for count in drain(connections, DEAD_LETTER_SUBSCRIPTION, lambda received: keep_all(archive, received)):
+            taken += count
+            if report is not None:
+                report(taken)
+    except google_errors.NotFound as fault:
+        raise NotKnown(
+            f"subscription {DEAD_LETTER_SUBSCRIPTION} is not there: what no worker can use is dropped for good",
+            "create it with `baton setup`",
+        ) from fault
     return taken
 
 

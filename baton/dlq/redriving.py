@@ -5,12 +5,13 @@ between the two leaves the letter `redriving`; whoever finds it so a while later
 twice, and its id makes it one: the receiver claims (run, stage) once, and bare JSON carries its first message id along.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 
+from google.api_core import exceptions as google_errors
 from google.pubsub_v1.services.publisher import PublisherClient as PlainPublisher
 
 from baton.connections import Connections
@@ -38,6 +39,7 @@ class Sent(StrEnum):
     BUSY = "being redriven by another"
     REFUSED = "would be refused again"
     DROPPED = "was dropped"
+    NOT_TAKEN = "not taken by Pub/Sub"
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,18 +107,30 @@ class Redriver:
             intended = self._write(kept, LetterState.REDRIVING, f"to {topic}")
         except Conflict:
             return self._lost(key)
-        message_id = self._publish(topic, *outgoing(intended.letter))
-        self._mark(intended, topic, message_id)
+        try:
+            message_id = self._publish(topic, *outgoing(intended.letter))
+        except (google_errors.InvalidArgument, google_errors.NotFound) as fault:
+            # As it is it will never be taken: too large, too many attributes, no topic. The others do not wait for it.
+            told = fault.message.rstrip(".")
+            self._mark(intended, LetterState.OPEN, f"not sent to {topic}: {told}")
+            edit = f"mend it with `baton dlq edit {key}` (sending back adds two attributes)"
+            mend = "create it with `baton setup`" if isinstance(fault, google_errors.NotFound) else edit
+            return Redriven(key, Sent.NOT_TAKEN, topic, kept.letter.run_id, f"{told}; {mend}")
+        self._mark(intended, LetterState.REDRIVEN, f"to {topic}", message_id)
         run_id, is_effective = checkup.run_id or kept.letter.run_id, checkup.verdict is Verdict.ACCEPTED
         return Redriven(key, Sent.REDRIVEN, topic, run_id, checkup.reason, message_id, is_effective)
 
     def redrive_all(
         self, keys: Sequence[str], *, topic: str = "", anyway: bool = False, again: bool = False
-    ) -> Iterator[Redriven]:
-        """Send many letters back, a few at a time; yield each as it is done. Closing the iterator stops the rest."""
+    ) -> Generator[Redriven, None, None]:
+        """Send many letters back, a few at a time; yield each as it is done. Closing the iterator stops the rest.
+
+        A key that is named twice is sent once.
+        """
         pool = ThreadPoolExecutor(_AT_ONCE)
         try:
-            wishes = [pool.submit(self.redrive, key, topic=topic, anyway=anyway, again=again) for key in keys]
+            different = dict.fromkeys(keys)
+            wishes = [pool.submit(self.redrive, key, topic=topic, anyway=anyway, again=again) for key in different]
             for wish in as_completed(wishes):
                 yield wish.result()
         finally:
@@ -159,9 +173,9 @@ class Redriver:
         found = self._not_now(letter, again=False)
         return found or Redriven(key, Sent.BUSY, letter.topic, letter.run_id, "it was changed just now; look again")
 
-    def _mark(self, intended: Kept, topic: str, message_id: str) -> None:
+    def _mark(self, intended: Kept, state: LetterState, note: str, message_id: str = "") -> None:
         try:
-            self._write(intended, LetterState.REDRIVEN, f"to {topic}", message_id)
+            self._write(intended, state, note, message_id)
         except Conflict:
             return  # it was refused and has come back already, or another took it over: what they wrote is newer
 

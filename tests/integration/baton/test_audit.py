@@ -12,13 +12,14 @@ from typing import Any
 
 import pytest
 
+from baton.__main__ import run
 from baton.audit import backlog, tap
 from baton.audit.auditing import Audit
 from baton.audit.books import Books
 from baton.audit.fate import Verdict
 from baton.audit.report import Report
 from baton.client import Client
-from baton.errors import Refused
+from baton.errors import EXIT_OK, NotKnown, Refused
 from baton.profile import Profile
 from baton.pulling import pull
 from baton.setup import set_up
@@ -218,6 +219,46 @@ def test_a_dead_letter_that_nobody_kept_is_lost(bench: Bench) -> None:
     (lost,) = bench.audit().lost
     assert "letter is gone" in lost.note
     assert bench.audit(patience=timedelta(minutes=1)).is_balanced, "a moment later it might still have come"
+
+
+def test_without_an_inbox_the_audit_still_tells_what_is_lost(bench: Bench, capsys: pytest.CaptureFixture[str]) -> None:
+    """Then it is wanted most; and the letters of the archive can be looked at, with a word about the inbox."""
+    bench.publish(body=b"junk")
+    received = bench.pull()
+    bench.accept(received)
+    bench.ack(received)
+    (kept,) = wait_until(bench.client.dead_letters, WAIT_S, "the letter")
+    path = subscription_path(bench.client.profile.project, "dead-letter-inbox")
+    bench.client.connections.subscriber.delete_subscription(subscription=path)
+    bench.publish(body=b"more junk")
+    received = bench.pull()
+    bench.accept(received)
+    bench.ack(received)
+    assert bench.counts() == {"dead-lettered": 1, "lost": 1}
+    with pytest.raises(NotKnown, match="dead-letter-inbox is not there") as told:
+        bench.client.dead_letters()
+    assert "baton setup" in told.value.mend
+    capsys.readouterr()
+    assert run(["dlq", "ls"]) == EXIT_OK
+    said = capsys.readouterr()
+    assert kept.key in said.out
+    assert "baton setup" in said.err
+
+
+def test_a_message_above_four_mebibytes_hides_no_other(bench: Bench) -> None:
+    """gRPC's usual limit of a response is no limit of a message's."""
+    ids = {bench.publish("r1"), bench.publish(body=b"x" * 5_000_000), bench.publish("r2")}
+    report = bench.audit()
+    assert {one.message.message_id for one in report.in_flight} == ids
+    assert bench.raw("dead-letter", b"y" * 5_000_000, {})
+    (letter,) = wait_until(bench.client.dead_letters, WAIT_S, "the letter")
+    assert len(bench.client.dead_letter(letter.key).content.data) == 5_000_000
+
+
+def test_no_number_is_no_time_to_wait(bench: Bench) -> None:
+    """Such a wait would never be over."""
+    with pytest.raises(Refused, match="nan"):
+        bench.client.audit(wait_s=float("nan"))
 
 
 def test_what_pubsub_put_aside_itself_is_found_and_sent_back(bench: Bench) -> None:

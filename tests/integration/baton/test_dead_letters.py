@@ -4,7 +4,7 @@ import json
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -15,8 +15,8 @@ from baton.client import Client
 from baton.dlq import inbox, redriving
 from baton.dlq.desk import DeadLetters
 from baton.dlq.letter import DeadLetter, LetterState
-from baton.dlq.redriving import Redriver, Sent, outgoing, publisher_of
-from baton.errors import RunFailed
+from baton.dlq.redriving import Redriven, Redriver, Sent, outgoing, publisher_of
+from baton.errors import Refused, RunFailed
 from baton.pulling import pull
 from messages.topics import subscription_path
 from tests.integration.baton.conftest import ROOT, Answer
@@ -209,6 +209,114 @@ def test_two_terminals_send_one_letter_back_once(client: Client, running: House)
     assert outcomes in ([Sent.ALREADY, Sent.REDRIVEN], [Sent.BUSY, Sent.REDRIVEN])
     served(client, f"m-{key}")
     assert [change.state for change in client.dead_letter(key).history].count(LetterState.REDRIVING) == 1
+
+
+def test_an_edit_does_not_undo_anothers(baton: Callable[..., Answer], client: Client, running: House) -> None:
+    """Who took his time in an editor is told that the letter is another one by now; the other's edit stays."""
+    key = put_aside(running, bad(params={"limt": 1}))
+    seen = arrived(client, key).current
+    assert baton("dlq", "edit", key, "--set", "params.limit=2", "--unset", "params.limt").code == 0
+    with pytest.raises(Refused, match="changed by somebody else"):
+        client.dead_letter_desk.edit(key, lambda content: type(content).of(bad(), {}), before=seen)
+    assert json.loads(client.dead_letter(key).current.data)["params"] == {"limit": 2}
+
+
+def test_an_edit_is_taken_back_though_the_worker_refuses_the_original(
+    baton: Callable[..., Answer], client: Client, running: House
+) -> None:
+    """It always does: that is why the letter is there."""
+    key = put_aside(running, bad(params={"limt": 1}))
+    arrived(client, key)
+    assert baton("dlq", "edit", key, "--unset", "params.limt").code == 0
+    assert baton("dlq", "edit", key, "--reset", "--json").json["saved"]
+    assert client.dead_letter(key).edited is None
+
+
+def test_what_cannot_be_edited_is_refused_before_the_editor_opens(
+    baton: Callable[..., Answer], client: Client, running: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A letter that was dropped is not mended for nothing."""
+    dropped = put_aside(running, b"junk")
+    arrived(client, dropped)
+    assert baton("dlq", "drop", dropped).code == 0
+    monkeypatch.setattr("baton.cli.dlq_changing._in_editor", lambda current: pytest.fail("the editor was opened"))
+    answer = baton("dlq", "edit", dropped)
+    assert answer.code == 2
+    assert "--undo" in answer.err
+
+
+def test_a_letter_that_pubsub_does_not_take_keeps_none_of_the_others(
+    baton: Callable[..., Answer], client: Client, running: House
+) -> None:
+    """A message may have 100 attributes, and a redriven one has two more: it stays open and says what to do."""
+    full = put_aside(running, bad(full=1, source="http://no"), **{f"k{n}": "v" for n in range(95)})
+    good = put_aside(running, bad(params={"limt": 1}))
+    arrived(client, full)
+    arrived(client, good)
+    more = [part for n in range(95, 99) for part in ("--set-attribute", f"k{n}=v")]
+    assert baton("dlq", "edit", full, "--set", "source=gs://data/births.csv", *more).code == 0
+    assert baton("dlq", "edit", good, "--unset", "params.limt").code == 0
+    answer = baton("dlq", "redrive", full, good, full, "--json")
+    assert answer.code == 1
+    assert {row["key"]: row["sent"] for row in answer.json} == {full: "not taken by Pub/Sub", good: "redriven"}
+    served(client, f"m-{good}")
+    letter = client.dead_letter(full)
+    assert letter.state is LetterState.OPEN
+    assert "101 attributes" in letter.history[-1].note
+    assert f"baton dlq edit {full}" in baton("dlq", "redrive", full).out
+    assert baton("dlq", "edit", full, "--unset-attribute", "k98").code == 0
+    assert baton("dlq", "redrive", full).code == 0
+    served(client, f"m-{full}")
+
+
+def test_a_key_of_no_letter_is_said_before_anything_is_done(
+    baton: Callable[..., Answer], client: Client, running: House
+) -> None:
+    """Neither half of the others is sent, nor half of them dropped."""
+    key = put_aside(running, b"junk")
+    arrived(client, key)
+    for arguments in (["redrive", key, "nope", "--anyway"], ["drop", key, "nope"]):
+        answer = baton("dlq", *arguments)
+        assert answer.code == 4
+        assert "'nope'" in answer.err
+        assert "baton dlq ls --state all" in answer.err
+    assert client.dead_letter(key).state is LetterState.OPEN
+
+
+def test_dropping_all_asks(baton: Callable[..., Answer], client: Client, running: House) -> None:
+    """A program, which cannot be asked, says --yes; --json is no yes."""
+    key = put_aside(running, b"junk that nobody asked for")
+    arrived(client, key)
+    for form in ([], ["--json"]):
+        answer = baton("dlq", "drop", "--all", "--reason-contains", "nobody asked for", *form)
+        assert answer.code == 2
+        assert "--yes" in answer.err
+    assert client.dead_letter(key).state is LetterState.OPEN
+
+
+def test_what_was_sent_before_an_interruption_is_told(
+    baton: Callable[..., Answer], client: Client, running: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is on its way, whatever becomes of the rest."""
+
+    def interrupted(keys: list[str], **wish: Any) -> Generator[Redriven, None, None]:
+        yield Redriven(keys[0], Sent.REDRIVEN, "data-ready")
+        raise KeyboardInterrupt
+
+    key = put_aside(running, b"junk")
+    arrived(client, key)
+    monkeypatch.setattr(client.dead_letter_desk, "redrive_all", interrupted)
+    answer = baton("dlq", "redrive", key)
+    assert answer.code == 130
+    assert f"{key}  redriven" in answer.out
+
+
+@pytest.mark.parametrize("command", ["ls", "redrive --all", "drop --all"])
+def test_nothing_that_is_meant_is_said(baton: Callable[..., Answer], command: str) -> None:
+    """With what was looked for; exit 0."""
+    answer = baton("dlq", *command.split(), "--reason-contains", "no reason says that")
+    assert answer.code == 0
+    assert "no dead letters that are open whose reason contains 'no reason says that'" in answer.err
 
 
 KILLED_AFTER_PUBLISH = """

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from baton.cli.dlq_views import content_lines, diff_lines, letter_details, letter_table
+from baton.cli.dlq_views import content_lines, diff_lines, letter_details, letter_list, letter_table
 from baton.cli.editor import edited_text
 from baton.dlq.archive import Summary
 from baton.dlq.checkup import Checkup, Fault, Verdict
@@ -117,6 +117,28 @@ def test_any_message_can_be_edited_as_a_document(data: bytes) -> None:
     assert read_document(document(before), before) == before
 
 
+@pytest.mark.parametrize(("was", "mended"), [("true", "1"), ("1", "true"), ("1.0", "1"), ("0", "false")])
+def test_a_mend_that_python_calls_equal_is_a_mend(was: str, mended: str) -> None:
+    """`true` where a number belongs is a usual fault: to Python `True == 1`, to a worker it is not."""
+    before = Content.of(f'{{"params":{{"limit":{was}}}}}'.encode(), {})
+    after = read_document(document(before).replace(f'"limit": {was}', f'"limit": {mended}'), before)
+    assert after.data == f'{{"params":{{"limit":{mended}}}}}'.encode()
+
+
+def test_a_field_that_is_null_can_be_taken_away() -> None:
+    """It is there."""
+    assert json.loads(with_fields(content({"a": 1, "b": None}), {}, unset=["b"]).data) == {"a": 1}
+
+
+def test_what_is_not_there_cannot_be_taken_away() -> None:
+    """A misspelt name is not passed over; what there is at that place is named."""
+    before = content({"a": 1, "params": {"limt": 3}}, colour="red")
+    with pytest.raises(Refused, match=r"no field 'params.limit'.*the fields of params are limt"):
+        with_fields(before, {}, unset=["params.limit"])
+    with pytest.raises(Refused, match=r"no attribute 'color'.*its attributes are colour"):
+        with_fields(before, {}, unset_attributes=["color"])
+
+
 @pytest.mark.parametrize(
     ("fields", "word"), [({"a.b": 1}, "no object"), ({"x": 1}, "no JSON object"), ({"y": 1}, "not JSON")]
 )
@@ -173,6 +195,32 @@ def printed(*parts: object) -> str:
     return console.export_text()
 
 
+@pytest.mark.parametrize("width", [80, 120])
+def test_no_terminal_is_too_narrow_for_a_key(width: int) -> None:
+    """A key is there to be copied; the reason stands there too, and the longest run id pushes neither away."""
+    summaries = [
+        Summary("95759537506", LetterState.REDRIVING, "preprocess-done", "r" * 63, "data.source = …", NOW, 2, True),
+        Summary("95759537507", LetterState.OPEN, "data-ready", "m-95759537507", "x" * 400, NOW),
+    ]
+    console = Console(width=width, force_terminal=True, no_color=True, record=True, file=io.StringIO())
+    for part in letter_list(summaries, console):
+        console.print(part)
+    lines = console.export_text().splitlines()
+    assert max(map(len, lines)) <= width
+    text = "\n".join(lines)
+    for word in ("95759537506", "95759537507", "redriving, edited", "preprocess-done", "(2 times)", "data.source = …"):
+        assert word in text
+
+
+def test_a_pipe_has_one_letter_a_line() -> None:
+    """Whatever its width: a line of `grep` is a letter."""
+    summaries = [Summary("77", LetterState.OPEN, "data-ready", "r" * 63, "x" * 400, NOW)]
+    console = Console(width=80, record=True, file=io.StringIO())
+    for part in letter_list(summaries, console):
+        console.print(part)
+    assert len(console.export_text().splitlines()) == 2, "the head and the letter"
+
+
 @given(st.binary(max_size=60), any_text, any_text, any_text)
 def test_no_message_steers_the_terminal(data: bytes, name: str, value: str, reason: str) -> None:
     """Whatever stands in data, attributes and reason: no control character, no turned text, no faked line."""
@@ -182,7 +230,8 @@ def test_no_message_steers_the_terminal(data: bytes, name: str, value: str, reas
     summary = Summary("77", LetterState.OPEN, "data-ready", value, reason, NOW)
     lines = [*letter_details(edited, checkup), *content_lines(shown)]
     assert not any("\n" in line for line in lines)
-    text = printed(*lines, letter_table([summary]))
+    narrow = list(letter_list([summary], Console(width=40, force_terminal=True, file=io.StringIO())))
+    text = printed(*lines, letter_table([summary]), *narrow)
     assert not STEERING.search(text)
 
 
