@@ -44,16 +44,9 @@ def _explained(fault: Exception) -> BatonError | None:
 
 
 def _report(fault: BatonError) -> int:
-    """Say on stderr what is wrong and what to do about it."""
-    from rich.console import Console
+    from baton.cli.common import report
 
-    from baton.render import plain
-
-    console = Console(stderr=True, highlight=False, soft_wrap=True)
-    console.print(f"[bold red]baton:[/] {plain(fault.message)}")
-    if fault.mend:
-        console.print(f"[bold]mend:[/]  {plain(fault.mend)}")
-    return fault.exit_code
+    return report(fault)
 
 
 if __name__ == "__main__":

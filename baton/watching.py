@@ -22,6 +22,10 @@ _LOOK_CLOUD_S = 3.0
 _SILENCE_S = 60.0  # a local cloud that was killed is back within seconds
 _UNCLAIMED_S = 5.0  # an event that nobody has claimed by then may be a dead letter: look, and again as often
 
+_UNCLAIMED = (
+    "nobody has claimed it yet: is that its id (see `baton runs`), and are the workers up (see `baton doctor`)?"
+)
+
 
 class Watch:
     """Watches runs until all of them have ended.
@@ -44,6 +48,7 @@ class Watch:
         self._seen: dict[str, Snapshot] = {}
         self._began = time.monotonic()
         self._next_dead_letter_look = self._began + _UNCLAIMED_S
+        self._hinted: set[str] = set()
 
     def until_end(self, timeout_s: float | None = None, meanwhile: Callable[[], None] | None = None) -> list[Run]:
         """Return the runs once all have ended.
@@ -95,12 +100,19 @@ class Watch:
         if run.state is RunState.WAITING and time.monotonic() > self._next_dead_letter_look:
             self._client.refuse_dead_letter(run_id)
             self._next_dead_letter_look = time.monotonic() + _UNCLAIMED_S
+            self._hint(run_id)
         after = self._tracker.snapshot(run)
         self._seen[run_id] = after
         if not self._is_live:
             for line in changes(before, after):
                 stamp = datetime.now().astimezone().strftime("%H:%M:%S")
                 self._console.print(f"{stamp} {plain(line)}", highlight=False, soft_wrap=True)
+
+    def _hint(self, run_id: str) -> None:
+        """Say once why nothing happens: a mistyped id would be waited for without an end."""
+        if run_id not in self._hinted:
+            self._hinted.add(run_id)
+            self._console.print(f"{plain(run_id)}: {_UNCLAIMED}", highlight=False, soft_wrap=True)
 
     def _picture(self) -> Any:
         seen = [(title, self._seen[run_id]) for run_id, title in self._titles.items() if run_id in self._seen]
@@ -110,7 +122,8 @@ class Watch:
         return all(run_id in self._seen and self._seen[run_id].run.state.is_final for run_id in self._titles)
 
     def _timed_out(self, timeout_s: float) -> TimedOut:
-        open_ = [run_id for run_id in self._titles if not self._seen[run_id].run.state.is_final]
-        return TimedOut(
-            f"run {open_[0]} has not ended after {timeout_s:g} s", f"look again with `baton runs watch {open_[0]}`"
-        )
+        run = next(seen.run for run_id in self._titles if not (seen := self._seen[run_id]).run.state.is_final)
+        again = f"look again with `baton runs watch {run.id}`"
+        if run.state is RunState.WAITING:
+            return TimedOut(f"no worker has claimed run {run.id} after {timeout_s:g} s", f"{_UNCLAIMED}; {again}")
+        return TimedOut(f"run {run.id} has not ended after {timeout_s:g} s", again)

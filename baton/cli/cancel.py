@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from baton.cli.common import answers, examples, json_option, print_json, remarks
+from baton.cli.common import Seconds, answers, examples, json_option, print_json, remarks, report
 from baton.cli.runs import RUN_SHAPE
-from baton.errors import EXIT_FAILED, EXIT_OK
+from baton.errors import EXIT_FAILED, EXIT_OK, BatonError, Unreachable
 from baton.render import one_line, plain, seconds
 
 if TYPE_CHECKING:
@@ -27,7 +27,12 @@ _TIMEOUT_S = 300.0
 @click.argument("run_ids", nargs=-1, required=True, metavar="RUN…")
 @click.option("--wait/--no-wait", default=True, show_default=True, help="Show how it stops, until nothing of it runs.")
 @click.option(
-    "--timeout", type=float, default=_TIMEOUT_S, show_default=True, metavar="SECONDS", help="How long to wait at most."
+    "--timeout",
+    type=Seconds(),
+    default=_TIMEOUT_S,
+    show_default=True,
+    metavar="SECONDS",
+    help="How long to wait at most.",
 )
 @click.option("--unclaimed", is_flag=True, help="Also runs that no worker has claimed yet: they will not begin.")
 @json_option
@@ -37,25 +42,33 @@ def cancel(
 ) -> None:
     """Stop runs: the cloud job that runs now within seconds, at any stage; no later stage starts.
 
-    What a rollout has deployed already is taken back, and the model that served before serves again. Exit 1 if a run ended
-    by itself before.
+    What a rollout has deployed already is taken back, and the model that served before serves again. A run that cannot be
+    cancelled keeps none of the others. Exit 1 if a run ended by itself before.
     """
     from baton.client import Client
     from baton.runs import RunState
     from baton.watching import Watch
 
     client, began = Client(), time.monotonic()
-    ended = [client.cancel(run_id, unclaimed=unclaimed) for run_id in dict.fromkeys(run_ids)]
-    if wait:
+    ended, code = [], EXIT_OK
+    for run_id in dict.fromkeys(run_ids):
+        try:
+            ended.append(client.cancel(run_id, unclaimed=unclaimed))
+        except Unreachable:
+            raise
+        except BatonError as fault:
+            told = report(fault)
+            code = code or told
+    if wait and ended:
         console = remarks() if as_json else answers()
         ended = Watch(client, [("cancel", run.id) for run in ended], console).until_end(timeout)
-    if as_json:
+    if as_json and (ended or not code):
         print_json([run.to_json() for run in ended])
     else:
         for run in ended:
             answers().print(_line(run, time.monotonic() - began, wait), soft_wrap=True)
     is_well = not wait or all(run.state is RunState.CANCELLED for run in ended)
-    context.exit(EXIT_OK if is_well else EXIT_FAILED)
+    context.exit(code if is_well else code or EXIT_FAILED)
 
 
 def _line(run: "Run", took_s: float, is_over: bool) -> str:

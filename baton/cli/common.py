@@ -1,6 +1,7 @@
 """What the commands share: consoles, JSON answers, the profile, examples at the end of the help."""
 
 import json
+import math
 import sys
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -8,8 +9,8 @@ from typing import Any, TypeVar
 import click
 from rich.console import Console
 
-from baton.errors import Refused
-from baton.render import json_text
+from baton.errors import BatonError, Refused
+from baton.render import json_text, plain
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -17,6 +18,24 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print the an
 pipeline_option = click.option(
     "--pipeline", default="babyweight", show_default=True, metavar="NAME", help="The pipeline."
 )
+
+
+class Seconds(click.ParamType[float]):
+    """A span of time: a number of seconds, none or more. `nan` would be waited for without an end."""
+
+    name = "seconds"
+
+    def convert(self, value: Any, parameter: click.Parameter | None, context: click.Context | None) -> float:
+        try:
+            span_s = float(value)
+        except ValueError:
+            span_s = math.nan
+        if not span_s >= 0:
+            self.fail(f"{value!r} is no span of time; give a number of seconds, such as 60", parameter, context)
+        return span_s
+
+
+timeout_option = click.option("--timeout", type=Seconds(), metavar="SECONDS", help="With --wait: how long at most.")
 
 
 _FILE_WIDTH = 160  # a file or a pipe has no width of its own; tables stand there as wide as they are
@@ -30,6 +49,15 @@ def answers() -> Console:
 def remarks() -> Console:
     """Return the console of everything that is not an answer: stderr."""
     return Console(stderr=True, highlight=False, width=None if sys.stderr.isatty() else _FILE_WIDTH)
+
+
+def report(fault: BatonError) -> int:
+    """Say on stderr what is wrong and what to do about it; return the exit code that belongs to it."""
+    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    console.print(f"[bold red]baton:[/] {plain(fault.message)}")
+    if fault.mend:
+        console.print(f"[bold]mend:[/]  {plain(fault.mend)}")
+    return fault.exit_code
 
 
 def print_json(body: Any) -> None:

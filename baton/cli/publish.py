@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from baton.cli.common import answers, examples, json_option, key_values, pipeline_option, print_json
+from baton.cli.common import answers, examples, json_option, key_values, pipeline_option, print_json, timeout_option
 from baton.errors import EXIT_FAILED, EXIT_OK, Refused
 
 _SHAPE = "{run_id, topic}; with --wait the run, as `baton runs show --json` does"
@@ -20,7 +20,7 @@ def _event_options(command: Callable[..., Any]) -> Callable[..., Any]:
             click.option("--param", "params", multiple=True, metavar="K=V", help="Set a parameter of the run; repeat."),
             click.option("--run-id", metavar="ID", help="Name the run yourself; publishing twice is then one run."),
             click.option("--wait", is_flag=True, help="Watch the run to its end; exit 1 if it fails."),
-            click.option("--timeout", type=float, metavar="SECONDS", help="With --wait: how long at most."),
+            timeout_option,
             json_option,
         )
     ):
@@ -85,7 +85,7 @@ def train_done(model: str, **options: Any) -> None:
 @click.argument("file", type=click.Path(path_type=Path))
 @pipeline_option
 @click.option("--wait", is_flag=True, help="Watch the run to its end; exit 1 if it fails.")
-@click.option("--timeout", type=float, metavar="SECONDS", help="With --wait: how long at most.")
+@timeout_option
 @json_option
 def upload(file: Path, pipeline: str, wait: bool, timeout: float | None, as_json: bool) -> None:
     """Upload FILE below the pipeline's trigger prefix in the data bucket: the bucket's notification starts a run.
@@ -119,7 +119,7 @@ def _publish(
     client = Client()
     if run_id is not None and (known := client.look(run_id)).state is not RunState.WAITING:
         remarks().print(
-            f"note: run {plain(run_id)} is known already ({known.state.value}); a stage that was claimed starts no twice",
+            f"note: run {plain(run_id)} is known already ({known.state.value}); a stage that was claimed is not begun again",
             soft_wrap=True,
         )
     run_id = call(client, pipeline=pipeline, params=given, run_id=run_id)

@@ -117,6 +117,20 @@ def test_what_cannot_be_cancelled_says_so(here: Command, client: Client) -> None
     assert client.look(unknown).started is None
 
 
+def test_one_that_cannot_be_cancelled_keeps_none_of_the_others(here: Command, client: Client) -> None:
+    """All are told of, and the exit code says that something was wrong."""
+    ended = client.publish_data_ready(MISSING, "quick", run_id=name("ended"))
+    client.wait(ended, timeout_s=WAIT_S)
+    goes_on = client.publish_data_ready(SLOW, "quick", run_id=name("goes-on"))
+    running_in(client, goes_on, "preprocess")
+    unknown = name("unknown")
+    answer = here("cancel", ended, unknown, goes_on, "--json")
+    assert answer.code == 1
+    assert f"run {ended} has failed already" in answer.err
+    assert f"run {unknown!r} is not in the ledger" in answer.err
+    assert [(run["id"], run["state"]) for run in answer.json] == [(goes_on, "cancelled")]
+
+
 def test_a_past_run_is_played_again(here: Command, client: Client, running: House, tmp_path: Path) -> None:
     """From the ledger and from a file, with the data that lies here; side by side with what came of it then."""
     run_id = client.publish_data_ready(SOURCE, "quick", run_id=name("past"))

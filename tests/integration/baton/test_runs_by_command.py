@@ -155,6 +155,14 @@ def test_an_unknown_run_is_refused_and_named(baton: Baton) -> None:
     assert "baton runs" in answer.err
 
 
+def test_whoever_watches_a_mistyped_run_is_told_so(baton: Baton) -> None:
+    """It would be waited for without an end."""
+    answer = baton("runs", "watch", "no-such-run", "--timeout", "7")
+    assert answer.code == 5
+    assert "no-such-run: nobody has claimed it yet: is that its id" in answer.out
+    assert "no worker has claimed run no-such-run after 7 s" in answer.err
+
+
 def test_an_endpoint_without_a_model_is_said(baton: Baton) -> None:
     """In a region where nothing was deployed."""
     answer = baton("predict", "--pipeline", "quick", "--instance", '{"x": 1}', BATON_REGION="europe-west4")
