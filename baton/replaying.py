@@ -26,6 +26,7 @@ from workers.record import StageRecord
 
 FORMAT = 1
 SOURCES = ("source", "dataset_uri", "model_uri")  # where an event says what to read, the first that it has
+_NOT_BEGUN = "not begun"
 _SHOWN_RESULTS = ("train_examples", "eval_examples", "rejected_rows", "digest", "traffic_percent")
 
 
@@ -97,7 +98,8 @@ def read_export(path: Path) -> Export:
     except ValidationError as fault:
         first = fault.errors(include_url=False)[0]
         place = ".".join(str(part) for part in first["loc"])
-        raise Refused(f"{path} is no exported run ({place}: {first['msg']})", mend) from fault
+        said = ": ".join(filter(None, (place, first["msg"])))
+        raise Refused(f"{path} is no exported run ({said})", mend) from fault
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,7 +184,9 @@ class Compared:
 
 
 def compare(export: Export, run: Run) -> Iterator[Compared]:
-    """Yield how each stage of the replay came out beside the recorded one."""
+    """Yield how each stage of the replay came out beside the recorded one, or beside none: a run that was cancelled between
+    two stages has no outcome for the second.
+    """
     for then in export.stages:
         now = run.stage(then.name)
         if now is None or not now.has_begun:
@@ -193,6 +197,10 @@ def compare(export: Export, run: Run) -> Iterator[Compared]:
             results.append((name, then.result.get("metrics", {}).get(name), now.result.get("metrics", {}).get(name)))
         different = [(name, _shown(a), _shown(b)) for name, a, b in results if a != b]
         yield Compared(then.name, _ended(then.outcome, then.reason), _ended(now.outcome, _reason(now)), different)
+    recorded = {then.name for then in export.stages}
+    for now in run.stages:
+        if now.has_begun and now.name not in recorded:
+            yield Compared(now.name, _NOT_BEGUN, _ended(now.outcome, _reason(now)))
 
 
 def config_differences(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from rich.table import Table
 
-from baton.cli.common import answers, examples, json_option, key_values, print_json, remarks
+from baton.cli.common import answers, examples, json_option, key_values, print_json, remarks, timeout_option
 from baton.errors import EXIT_FAILED, EXIT_OK, Refused
 from baton.render import one_line, plain
 from baton.runs import STAGES
@@ -35,7 +35,7 @@ _SHAPE = "{run_id, parent}; with --wait {run_id, parent, state, stages: [{stage,
 @click.option("--source", metavar="URI", help="Read this, in place of what the recorded event names.")
 @click.option("--param", "params", multiple=True, metavar="K=V", help="Set a parameter over the recorded ones; repeat.")
 @click.option("--wait", is_flag=True, help="Watch it to its end, and compare it with the recorded run.")
-@click.option("--timeout", type=float, metavar="SECONDS", help="With --wait: how long at most.")
+@timeout_option
 @json_option
 @click.pass_context
 def replay(

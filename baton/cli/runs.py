@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from rich.table import Table
 
-from baton.cli.common import answers, examples, json_option, print_json, remarks
+from baton.cli.common import Seconds, answers, examples, json_option, print_json, remarks
 from baton.errors import EXIT_FAILED, EXIT_OK
 from baton.render import plain, seconds
 
@@ -20,6 +20,7 @@ RUN_SHAPE = (
     "kind, state, location}, source, result, failure, triggered, started, ended, history: [{time, state, attempt, phase, "
     "job_id, by, note}]}]}"
 )
+_WIDE = 100  # columns, from which on a list has room for all
 _STYLES = {"succeeded": "green", "failed": "bold red", "cancelled": "yellow", "running": "bold", "waiting": "dim"}
 
 
@@ -45,7 +46,8 @@ def runs(context: click.Context, limit: int, as_json: bool) -> None:
     if not found:
         remarks().print("no runs yet; start one: baton upload samples/natality_2022.csv --wait")
         return
-    answers().print(_list(found, datetime.now(UTC)))
+    console = answers()
+    console.print(run_list(found, datetime.now(UTC), console.width))
 
 
 @runs.command(epilog=examples("baton runs show births-2022-1f0c3a", json_shape=RUN_SHAPE))
@@ -73,7 +75,7 @@ def show(run_id: str, as_json: bool) -> None:
     epilog=examples("baton runs watch births-2022-1f0c3a --timeout 600", json_shape=f"at the end {RUN_SHAPE}")
 )
 @click.argument("run_id", metavar="RUN")
-@click.option("--timeout", type=float, metavar="SECONDS", help="How long at most.")
+@click.option("--timeout", type=Seconds(), metavar="SECONDS", help="How long at most.")
 @json_option
 def watch(run_id: str, timeout: float | None, as_json: bool) -> None:
     """Watch a run to its end; exit 1 if it does not succeed."""
@@ -134,16 +136,26 @@ def run_details(run: "Run", now: datetime, width: int) -> list[Any]:
     return [*parts, "", stage_table(run, now), "", *outcome(run), "", time_table([("", run)], now, width)]
 
 
-def _list(found: "list[Run]", now: datetime) -> Table:
+def run_list(found: "list[Run]", now: datetime, width: int) -> Table:
+    """Return the list of runs. An id is to be copied and a state to be seen, so neither is ever cut: where there is no room
+    for all, the year, the seconds and the name of the only pipeline go, and what is still too long is folded.
+    """
+    is_wide = width >= _WIDE
+    has_pipeline = is_wide or len({run.pipeline for run in found}) > 1
     table = Table(box=None, pad_edge=False, header_style="dim")
-    for name in ("run", "pipeline", "state", "stage", "started", "took"):
-        table.add_column(name, no_wrap=name != "state")
+    table.add_column("run", overflow="fold")
+    if has_pipeline:
+        table.add_column("pipeline", overflow="fold")
+    for name in ("state", "stage", "started", "took"):
+        table.add_column(name, no_wrap=True)
     for run in found:
         current = next((s for s in reversed(run.stages) if s.has_begun), None)
-        started = f"{run.started.astimezone():%Y-%m-%d %H:%M:%S}" if run.started else ""
+        started = (
+            run.started.astimezone().strftime("%Y-%m-%d %H:%M:%S" if is_wide else "%m-%d %H:%M") if run.started else ""
+        )
         table.add_row(
             run.id,
-            run.pipeline,
+            *([run.pipeline] if has_pipeline else []),
             f"[{_STYLES[run.state.value]}]{run.state.value}[/]",
             current.name if current else "",
             started,

@@ -212,6 +212,14 @@ def test_a_replay_is_compared_stage_by_stage() -> None:
     assert second.differences == [("rmse_lb", "1.5", "")]
 
 
+def test_a_stage_that_the_recorded_run_never_began_is_a_difference() -> None:
+    """A run that was cancelled between two stages: the replay goes on, and does not end as it did."""
+    export = export_of(run_of("r1", [record("preprocess")], is_cancelled=True), [record("preprocess")], "gs://b", NOW)
+    replayed = run_of("r1-replay", [record("preprocess"), record("train", Outcome.FAILED)])
+    found = [(stage.stage, stage.then, stage.now) for stage in compare(export, replayed)]
+    assert found == [("preprocess", "succeeded", "succeeded"), ("train", "not begun", "failed (job-failed)")]
+
+
 def test_differences_of_the_pipeline_are_told() -> None:
     """Key by key, inside of its tables."""
     then = {"train": {"image": "a", "attempts": 2}, "deploy": {"x": 1}}
