@@ -7,7 +7,7 @@ BatonError
 ├── NotKnown       there is no such run, endpoint or log
 ├── RunFailed      the run that was waited for ended without a served model
 ├── TimedOut       the run that was waited for has not ended yet
-└── InUse          another `baton up` holds the data directory
+└── InUse          another `baton up` holds the data directory, or another terminal drives the backfill
 """
 
 EXIT_OK = 0
@@ -22,7 +22,7 @@ EXIT_INTERRUPTED = 130  # 128 + SIGINT, what a shell reports
 EXIT_CODES_HELP = (
     f"exit codes: {EXIT_OK} well, {EXIT_FAILED} failed, {EXIT_USAGE} wrong use or setting, "
     f"{EXIT_UNREACHABLE} nothing answers, {EXIT_NOT_KNOWN} not known, {EXIT_TIMED_OUT} timed out, "
-    f"{EXIT_IN_USE} data directory in use, {EXIT_INTERRUPTED} interrupted"
+    f"{EXIT_IN_USE} in use by another, {EXIT_INTERRUPTED} interrupted"
 )
 
 
@@ -77,6 +77,6 @@ class TimedOut(BatonError):
 
 
 class InUse(BatonError):
-    """Another process holds the data directory."""
+    """Another process holds it: a data directory, or a backfill."""
 
     exit_code = EXIT_IN_USE

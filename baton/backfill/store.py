@@ -71,7 +71,8 @@ class Store:
             if is_driven and not take_over:
                 raise InUse(
                     f"backfill {backfill} is driven by {before.driver} (heard of {before.beat:%H:%M:%S} UTC)",
-                    "stop that with Ctrl-C, or give --take-over",
+                    f"stop that with Ctrl-C, or give --take-over; if it died, it counts as gone at "
+                    f"{before.beat + STALE:%H:%M:%S} UTC",
                 )
             mine = before.model_copy(update={"driver": self._by, "beat": now})
             try:

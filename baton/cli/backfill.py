@@ -1,6 +1,7 @@
 """`baton backfill`: many runs, a few at a time."""
 
 import time
+from collections.abc import Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -8,7 +9,7 @@ import click
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from baton.cli.common import answers, examples, json_option, key_values, print_json, remarks
-from baton.errors import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK, Refused
+from baton.errors import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK, BatonError, InUse, Refused
 from baton.render import one_line, plain, seconds
 
 if TYPE_CHECKING:
@@ -69,9 +70,8 @@ def backfill(
     """
     from baton.client import Client
 
-    given = [option for option in (pipeline and sources, resume, status) if option]
-    if len(given) != 1:
-        raise Refused("what is to be run?", "give --pipeline and --sources, or --resume ID, or --status ID")
+    new = {"--pipeline": pipeline, "--sources": sources, "--param": params, "--id": backfill_id}
+    _check_one_wish(new, resume, status, {"--retry-failed": retry_failed, "--take-over": take_over})
     client = Client()
     if status:
         context.exit(_status(client, client.backfills.plan(status), as_json))
@@ -80,6 +80,30 @@ def backfill(
     else:
         plan = client.plan_backfill(list(sources), str(pipeline), key_values(params, "--param"), backfill_id)
     context.exit(_drive(client, plan, concurrency, retry_failed, take_over, as_json))
+
+
+def _check_one_wish(
+    new: Mapping[str, object], resume: str | None, status: str | None, driving: Mapping[str, object]
+) -> None:
+    """Refuse what would be silently left aside: a plan in the ledger has its own pipeline, sources and parameters.
+
+    Args:
+        new: the options of a new backfill.
+        driving: those that change how one is driven.
+    """
+    mend = "give --pipeline and --sources, or --resume ID, or --status ID"
+    if resume is None and status is None:
+        missing = " and ".join(name for name in ("--pipeline", "--sources") if not new[name])
+        if missing:
+            raise Refused(f"what is to be run? {missing} is missing", mend)
+        return
+    if status is None:
+        wish, others = f"--resume {resume}", new
+    else:
+        wish, others = f"--status {status}", {**new, "--resume": resume, **driving}
+    extra = " and ".join(name for name, value in others.items() if value)
+    if extra:
+        raise Refused(f"{wish} takes no {extra}: what it runs is in the ledger", f"leave {extra} out, or {mend}")
 
 
 def _drive(client: "Client", plan: "Plan", concurrency: int, retry_failed: bool, take_over: bool, as_json: bool) -> int:
@@ -98,6 +122,11 @@ def _drive(client: "Client", plan: "Plan", concurrency: int, retry_failed: bool,
             soft_wrap=True,
         )
         return EXIT_INTERRUPTED
+    except InUse:
+        raise
+    except BatonError as fault:
+        # An id that nobody gave follows from the sources: it has not been said anywhere yet.
+        raise type(fault)(fault.message, f"{fault.mend}; then baton backfill --resume {plan.id}") from fault
     if as_json:
         print_json(standing.to_json())
     else:

@@ -220,8 +220,9 @@ def test_a_driver_that_died_without_a_word_is_followed_when_it_is_stale(desk: De
     """kill -9 leaves its name in the ledger: another is refused for half a minute, or takes over."""
     of = plan("gs://b/1", "gs://b/2", "gs://b/3")
     desk.store().take("b", desk.clock.now)
-    with pytest.raises(InUse, match="driver-1"):
+    with pytest.raises(InUse, match="driver-1") as told:
         desk.drive(of, desk.end_all)
+    assert f"{desk.clock.now + STALE:%H:%M:%S} UTC" in told.value.mend
     desk.clock.move(STALE.total_seconds() + 1)
     assert desk.drive(of, desk.end_all).counts == {"succeeded": 3}
 
