@@ -50,8 +50,11 @@ def plan_retry(
     events = events_of(records)
     stage = from_stage or _unfinished(run)
     event = events.get(stage)
+    if not events:
+        mend = "publish it under another id with `baton publish`"
+        raise NotKnown(f"run {run.id} was {run.state.value} before a worker claimed it: it has no recorded event", mend)
     if event is None:
-        known = ", ".join(events) or "none"
+        known = ", ".join(events)
         raise NotKnown(f"run {run.id} has no recorded event for {stage!r}", f"retry from one of: {known}")
     return Retry(_next_id(run, look), run.id, event)
 
@@ -63,7 +66,20 @@ def retry_id(run: Run, number: int) -> str:
 
 def retries_of(run: Run, look: Callable[[str], Run]) -> list[Run]:
     """Return the retries that the ledger knows of, in their order; of a retry, all those of its row."""
+    return [retry for retry in _row(run, look) if _is_retry(retry)]
+
+
+def _row(run: Run, look: Callable[[str], Run]) -> list[Run]:
+    """Return the runs that bear the names of retries: those that are, and those that a person named so."""
     return list(children(lambda number: retry_id(run, number), look, first=2))
+
+
+def _is_retry(run: Run) -> bool:
+    """Tell whether the run's name follows from its parent's; one that a person named so has no parent."""
+    number = run.id.rpartition("-")[2]
+    return bool(run.parent) and run.id in {
+        child_id(base, number) for base in (run.parent, _RETRY_SUFFIX.sub("", run.parent))
+    }
 
 
 def _check_state(run: Run, from_stage: str | None) -> None:
@@ -83,8 +99,8 @@ def _unfinished(run: Run) -> str:
 
 
 def _next_id(run: Run, look: Callable[[str], Run]) -> str:
-    known = retries_of(run, look)
-    going_on = next((retry for retry in known if retry.state is RunState.RUNNING), None)
+    known = _row(run, look)
+    going_on = next((retry for retry in known if retry.state is RunState.RUNNING and _is_retry(retry)), None)
     if going_on is not None:
         raise BatonError(
             f"run {run.id} is being tried again as {going_on.id}", f"watch it: baton runs watch {going_on.id}"

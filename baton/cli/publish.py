@@ -118,10 +118,9 @@ def _publish(
     given = key_values(params, "--param")
     client = Client()
     if run_id is not None and (known := client.look(run_id)).state is not RunState.WAITING:
-        remarks().print(
-            f"note: run {plain(run_id)} is known already ({known.state.value}); a stage that was claimed is not begun again",
-            soft_wrap=True,
-        )
+        never = "nothing of it begins any more; give another --run-id"
+        hint = never if known.state is RunState.CANCELLED else "a stage that was claimed is not begun again"
+        remarks().print(f"note: run {plain(run_id)} is known already ({known.state.value}); {hint}", soft_wrap=True)
     run_id = call(client, pipeline=pipeline, params=given, run_id=run_id)
     _tell(client, run_id, {"run_id": run_id, "topic": topic}, wait, timeout, as_json)
 

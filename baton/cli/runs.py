@@ -125,15 +125,19 @@ def run_details(run: "Run", now: datetime, width: int) -> list[Any]:
     from baton.tables import stage_table, time_table
 
     style = _STYLES[run.state.value]
-    head = f"[underline]{plain(run.id)}[/]  {plain(run.pipeline)}  [{style}]{run.state.value}[/]"
-    started = f"  {run.started.astimezone():%Y-%m-%d %H:%M:%S}" if run.started else ""
+    head = "  ".join(
+        filter(None, (f"[underline]{plain(run.id)}[/]", plain(run.pipeline), f"[{style}]{run.state.value}[/]"))
+    )
+    if run.started is None:  # cancelled before: nothing of it will ever begin
+        return [f"{head} before a worker claimed it: nothing under this id begins any more"]
     params = ", ".join(f"{key}={value}" for key, value in run.params.items())
-    parts: list[Any] = [f"{head}{started}  {seconds(run.elapsed_s(now))}"]
+    parts: list[Any] = [f"{head}  {run.started.astimezone():%Y-%m-%d %H:%M:%S}  {seconds(run.elapsed_s(now))}"]
     if run.parent:
         parts.append(f"[dim]again   {plain(run.parent)}[/]")
     if params:
         parts.append(f"[dim]params  {plain(params)}[/]")
-    return [*parts, "", stage_table(run, now), "", *outcome(run), "", time_table([("", run)], now, width)]
+    came_of_it = ["", *outcome(run)] if outcome(run) else []
+    return [*parts, "", stage_table(run, now), *came_of_it, "", time_table([("", run)], now, width)]
 
 
 def run_list(found: "list[Run]", now: datetime, width: int) -> Table:
@@ -141,7 +145,7 @@ def run_list(found: "list[Run]", now: datetime, width: int) -> Table:
     for all, the year, the seconds and the name of the only pipeline go, and what is still too long is folded.
     """
     is_wide = width >= _WIDE
-    has_pipeline = is_wide or len({run.pipeline for run in found}) > 1
+    has_pipeline = is_wide or len({run.pipeline for run in found if run.pipeline}) > 1
     table = Table(box=None, pad_edge=False, header_style="dim")
     table.add_column("run", overflow="fold")
     if has_pipeline:

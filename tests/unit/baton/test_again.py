@@ -146,6 +146,34 @@ def test_retries_are_counted_in_one_row() -> None:
     assert retry_id(run_of("batch-r7", failed_in("train", "batch-r7")), 2) == "batch-r7-r2"
 
 
+def test_a_run_that_a_person_named_like_a_retry_is_none() -> None:
+    """It keeps nobody from trying again; its name is taken all the same."""
+    records = failed_in("train")
+    look = known(run_of("r1-r2", [record("train", None, "r1-r2")]))
+    assert plan_retry(run_of("r1", records), records, look).run_id == "r1-r3"
+    assert retries_of(run_of("r1", records), look) == []
+
+
+@pytest.mark.parametrize("length", [2, 60, 63])
+def test_a_retrys_retry_is_known_however_long_the_name(length: int) -> None:
+    """A long name is shortened, so the row is not a plain prefix of it."""
+    first = run_of("a" * length, failed_in("train", "a" * length))
+    second_id = retry_id(first, 2)
+    second = run_of(second_id, [record("train", Outcome.FAILED, second_id, parent_run=first.id)])
+    third_id = retry_id(second, 3)
+    third = run_of(third_id, [record("train", None, third_id, parent_run=second.id)])
+    look = known(first, second, third)
+    assert [run.id for run in retries_of(first, look)] == [second_id, third_id]
+    assert [run.id for run in retries_of(second, look)] == [second_id, third_id]
+
+
+def test_a_run_that_was_cancelled_before_it_began_is_published_anew() -> None:
+    """There is no stage that a retry could begin from."""
+    with pytest.raises(NotKnown, match="cancelled before a worker claimed it") as told:
+        plan_retry(run_of("r1", [], is_cancelled=True), [], known())
+    assert "baton publish" in told.value.mend
+
+
 @pytest.mark.parametrize("length", [1, 59, 60, 61, 63])
 def test_a_childs_name_is_a_run_id_too(length: int) -> None:
     """However long the parent's is; and long ones of the same beginning stay apart."""

@@ -7,9 +7,9 @@ import pytest
 from rich.console import Console
 
 from baton.__main__ import run as command
-from baton.cli.runs import run_list
+from baton.cli.runs import run_details, run_list
 from baton.errors import EXIT_USAGE
-from baton.runs import Run, RunState, StageView
+from baton.runs import Run, RunState, StageView, run_of
 
 NOW = datetime(2026, 11, 21, 9, 30, tzinfo=UTC)
 STAGE = StageView("preprocess", "published", "succeeded", 1, started=NOW, ended=NOW, triggered=NOW)
@@ -42,6 +42,20 @@ def test_a_list_of_runs_cuts_nothing_at_any_width(run_id: str, width: int) -> No
 def test_an_id_of_the_usual_length_is_one_word_on_80_columns() -> None:
     """So that it can be copied by a double click."""
     assert RUN.id in shown(RUN, 80)
+
+
+def test_one_that_never_began_leaves_the_list_as_narrow_as_it_was() -> None:
+    """It has no pipeline, which is not another one."""
+    console = Console(width=80, no_color=True, highlight=False)
+    with console.capture() as capture:
+        console.print(run_list([RUN, run_of("r1", [], is_cancelled=True)], NOW, 80))
+    assert "pipeline" not in capture.get()
+
+
+def test_a_run_that_was_cancelled_before_it_began_is_shown_so() -> None:
+    """Stages that wait would look as if they were still to come."""
+    (said,) = run_details(run_of("r1", [], is_cancelled=True), NOW, 80)
+    assert "before a worker claimed it" in said
 
 
 @pytest.mark.parametrize("span", ["nan", "-3", "soon"])
