@@ -1,13 +1,13 @@
-"""Whether jobs are asked for one by one or listed: what takes fewer calls.
+"""How many jobs are looked at: in few calls, and so that no job and no location hides what the others answer.
 
 A list of the active jobs takes as many calls as it has pages, whoever's jobs they are. So a few jobs are asked for one by
 one: always up to `AT_MOST`, and beyond that as many, in all looks since the last list, as that list had pages. What was
 listed when there were many more jobs is so found out in time.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
-from workers.errors import TransientError
+from workers.errors import StageError, TransientError, WorkerError
 from workers.logs import logger
 from workers.record import JobRef
 from workers.stage import JobStatus
@@ -15,29 +15,77 @@ from workers.stage import JobStatus
 AT_MOST = 3
 
 
-def one_by_one(jobs: Iterable[JobRef], ask: Callable[[JobRef], JobStatus]) -> dict[str, JobStatus]:
-    """Ask for each job's status; where the service stops answering, the rest is left for the next look.
-
-    Raises:
-        TransientError: not even the first was to be learned.
-    """
-    found: dict[str, JobStatus] = {}
-    for job in jobs:
-        try:
-            found[job.id] = ask(job)
-        except TransientError as fault:
-            if not found:
-                raise
-            logger(job_id=job.id).warning("look-cut-short", learned=len(found), reason=str(fault))
-            break
-    return found
-
-
 class Asking:
     """The choice, by location; for one thread, but for a worker that begins there is no harm in more."""
 
     def __init__(self) -> None:
         self._credit: dict[str, int] = {}
+        self._unanswered: set[str] = set()  # jobs whose own record was not to be had when it was asked for last
+
+    def statuses(
+        self,
+        jobs: Sequence[JobRef],
+        ask: Callable[[JobRef], JobStatus],
+        active: Callable[[str], Mapping[str, JobStatus]] | None = None,
+    ) -> dict[str, JobStatus]:
+        """Return what is to be learned of each job; what is missing is left for the next look.
+
+        Args:
+            ask: asks for one job.
+            active: lists a location's active jobs; None where that cannot be done.
+
+        Raises:
+            TransientError: nothing at all was learned.
+        """
+        by_location: dict[str, list[JobRef]] = {}
+        for job in jobs:
+            by_location.setdefault(job.location, []).append(job)
+        found: dict[str, JobStatus] = {}
+        fault: WorkerError | None = None
+        for location, group in by_location.items():
+            log = logger(location=location)
+            try:
+                for job, answer in self._look(location, group, ask, active):
+                    if isinstance(answer, JobStatus):
+                        found[job.id] = answer
+                        continue
+                    fault = answer
+                    log.error("look-refused", job_id=job.id, reason=str(answer))
+            except TransientError as unanswered:
+                fault = unanswered
+                log.warning("look-cut-short", jobs=len(group), reason=str(unanswered))
+            except StageError as refused:
+                fault = refused
+                log.error("look-refused", jobs=len(group), reason=str(refused))
+        if fault is not None and not found:
+            raise TransientError(f"nothing was to be learned of {len(jobs)} jobs: {fault}") from fault
+        return found
+
+    def _look(
+        self,
+        location: str,
+        jobs: Sequence[JobRef],
+        ask: Callable[[JobRef], JobStatus],
+        active: Callable[[str], Mapping[str, JobStatus]] | None,
+    ) -> Iterator[tuple[JobRef, JobStatus | StageError]]:
+        """Yield what each job of a location answers, up to the first that gets no answer.
+
+        Where a service is away, ten thousand jobs are not tried one after another. It may be that one job alone that gets
+        none: the next time it is asked for last.
+        """
+        listed = {} if active is None or self.one_by_one(location, len(jobs)) else active(location)
+        yield from ((job, listed[job.id]) for job in jobs if job.id in listed)
+        # Ended since, or the list is late: its own record tells.
+        left = [job for job in jobs if job.id not in listed]
+        for job in sorted(left, key=lambda job: job.id in self._unanswered):
+            self._unanswered.add(job.id)
+            answer: JobStatus | StageError
+            try:
+                answer = ask(job)
+            except StageError as refused:
+                answer = refused
+            self._unanswered.discard(job.id)
+            yield job, answer
 
     def one_by_one(self, location: str, jobs: int) -> bool:
         """Tell whether to ask for so many jobs one by one."""

@@ -8,9 +8,9 @@ may hide a launched job" is hashicorp/terraform-provider-google#14679.
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any
 
-from workers.asking import Asking, one_by_one
+from workers.asking import Asking
 from workers.durations import moment
-from workers.errors import AlreadyExists, NotFound, TransientError
+from workers.errors import AlreadyExists, NotFound, StageError, TransientError
 from workers.failures import is_worth_another_attempt
 from workers.google_rest import GoogleRest
 from workers.labels import STAGE
@@ -125,26 +125,15 @@ class Dataflow:
 
     def statuses(self, jobs: Sequence[JobRef]) -> dict[str, JobStatus]:
         """Return the status of each job; a few are asked for one by one, many by listing the active ones."""
-        by_location: dict[str, list[JobRef]] = {}
-        for job in jobs:
-            by_location.setdefault(job.location, []).append(job)
-        statuses: dict[str, JobStatus] = {}
-        for location, group in by_location.items():
-            statuses.update(self._statuses_in(location, group))
-        return statuses
+        return self._asking.statuses(jobs, self._status_of, self._active_in)
 
-    def _statuses_in(self, location: str, jobs: Sequence[JobRef]) -> dict[str, JobStatus]:
-        found: dict[str, JobStatus] = {}
-        if not self._asking.one_by_one(location, len(jobs)):
-            request = self._jobs.list(
-                projectId=self._project, location=location, filter="ACTIVE", pageSize=_PAGE, fields=_STATES
-            )
-            active = self._rest.pages(request, self._jobs.list_next, "jobs")
-            listed = {job["id"]: _status(job) for job in active}
-            self._asking.listed(location, len(listed) // _PAGE + 1)
-            found = {job.id: listed[job.id] for job in jobs if job.id in listed}
-        # Ended since, or the list is late: its own record tells.
-        return found | one_by_one((job for job in jobs if job.id not in found), self._status_of)
+    def _active_in(self, location: str) -> dict[str, JobStatus]:
+        request = self._jobs.list(
+            projectId=self._project, location=location, filter="ACTIVE", pageSize=_PAGE, fields=_STATES
+        )
+        listed = {job["id"]: _status(job) for job in self._rest.pages(request, self._jobs.list_next, "jobs")}
+        self._asking.listed(location, len(listed) // _PAGE + 1)
+        return listed
 
     def _status_of(self, job: JobRef) -> JobStatus:
         try:
@@ -166,14 +155,15 @@ class Dataflow:
             logger(job_id=job.id).info("cancel-of-unknown-job")
 
     def messages(self, job: JobRef) -> tuple[str, ...]:
-        """Return the texts of the job's warnings and errors, oldest first."""
+        """Return the texts of the job's warnings and errors, oldest first; none where they are refused."""
         messages = self._jobs.messages()
         request = messages.list(
             projectId=self._project, location=job.location, jobId=job.id, minimumImportance="JOB_MESSAGE_WARNING"
         )
         try:
             rows = list(self._rest.pages(request, messages.list_next, "jobMessages"))
-        except NotFound:
+        except StageError as refused:  # they help people; without them the job has ended all the same
+            logger(job_id=job.id).warning("messages-refused", reason=str(refused))
             return ()
         return tuple(str(row.get("messageText", "")) for row in rows)[-20:]
 

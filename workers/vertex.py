@@ -5,11 +5,10 @@ attempt; look by label before creating, and after creating look again where some
 the earliest counts and the others are cancelled. Source: aiplatform v1 discovery document.
 """
 
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from workers.asking import Asking, one_by_one
+from workers.asking import Asking
 from workers.durations import moment
 from workers.errors import NotFound
 from workers.failures import is_worth_another_attempt
@@ -113,12 +112,7 @@ class CustomJobs:
 
     def statuses(self, jobs: Sequence[JobRef]) -> dict[str, JobStatus]:
         """Return the status of each job; a few are asked for one by one, many by listing those not ended."""
-        found: dict[str, JobStatus] = {}
-        for location, count in Counter(job.location for job in jobs).items():
-            if not self._asking.one_by_one(location, count):
-                found.update(self._active(location))
-        there = {job.id: found[job.id] for job in jobs if job.id in found}
-        return there | one_by_one((job for job in jobs if job.id not in there), self._status_of)
+        return self._asking.statuses(jobs, self._status_of, self._active)
 
     def _active(self, location: str) -> dict[str, JobStatus]:
         listed = self._listed(f"labels.baton-run:* AND ({_ACTIVE})", location, fields=_STATES)
@@ -157,6 +151,7 @@ class Operations:
 
     def __init__(self, vertex: Vertex) -> None:
         self._vertex = vertex
+        self._asking = Asking()
 
     def ref(self, operation: Mapping[str, Any], name: str, location: str) -> JobRef:
         """Return an operation as a job."""
@@ -166,7 +161,7 @@ class Operations:
 
     def statuses(self, jobs: Sequence[JobRef]) -> dict[str, JobStatus]:
         """Return each operation's status; one that was adopted as done already (`kind` resource) has succeeded."""
-        return {job.id: self._status_of(job) for job in jobs}
+        return self._asking.statuses(jobs, self._status_of)
 
     def response(self, job: JobRef) -> dict[str, Any]:
         """Return the response of a succeeded operation."""

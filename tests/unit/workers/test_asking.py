@@ -1,16 +1,17 @@
-"""What a look at many jobs costs: calls by pages, not by jobs."""
+"""A look at many jobs: it costs calls by pages, not by jobs, and whoever gives no answer hides nobody else's."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
+from tests.support.vertex_project import Project
 from workers.asking import AT_MOST, Asking
 from workers.dataflow import Dataflow
-from workers.errors import TransientError
+from workers.errors import LaunchRefused, TransientError
 from workers.record import JobRef
-from workers.stage import JobState
-from workers.vertex import CustomJobs, Vertex
+from workers.stage import JobState, JobStatus
+from workers.vertex import CustomJobs, Operations, Vertex
 
 PAGE = 100  # what both services give at most here, whatever is asked for
 
@@ -186,3 +187,127 @@ def test_jobs_of_another_ledger_are_read_once() -> None:
     assert service.taken() == (3, 249)
     assert list(jobs.active("l", {"baton-stage": "train", "baton-ledger": "ours"}, {refs[0].id})) == []
     assert service.taken() == (3, 0)
+
+
+def active(job: JobRef) -> JobStatus:
+    return JobStatus(JobState.ACTIVE, job.id)
+
+
+def some(location: str, count: int) -> list[JobRef]:
+    return [JobRef(id=f"{location}-{n}", name="n", kind="k", location=location) for n in range(count)]
+
+
+@pytest.mark.parametrize("provider", [dataflow, vertex])
+def test_a_refused_job_is_left_out_and_the_others_are_told(
+    provider: Callable[[int], tuple[Pages, Any, list[JobRef]]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who may not see one job sees the others; to know nothing at all is no answer."""
+    service, jobs, refs = provider(3)
+    get = service.get
+
+    def refuse_the_first(**params: Any) -> Callable[[], dict[str, Any]]:
+        if refs[0].id in params.values():
+            raise LaunchRefused("403", "ask for the permission")
+        return get(**params)
+
+    monkeypatch.setattr(service, "get", refuse_the_first)
+    assert set(jobs.statuses(refs)) == {refs[1].id, refs[2].id}
+    with pytest.raises(TransientError, match="403"):
+        jobs.statuses(refs[:1])
+    assert jobs.statuses([]) == {}
+
+
+@pytest.mark.parametrize("count", [1, 9], ids=["asked for", "listed"])
+def test_a_location_that_is_away_hides_no_other(count: int) -> None:
+    """Whichever comes first, and however it is looked at; only where none answers there is no answer."""
+    asking = Asking()
+
+    def ask(job: JobRef) -> JobStatus:
+        if job.location == "away":
+            raise TransientError("503")
+        return active(job)
+
+    def listed(location: str) -> dict[str, JobStatus]:
+        if location == "away":
+            raise TransientError("503")
+        return {job.id: active(job) for job in some(location, count)}
+
+    away, here = some("away", count), some("here", count)
+    for jobs in (away + here, here + away):
+        assert set(asking.statuses(jobs, ask, listed)) == {job.id for job in here}
+    with pytest.raises(TransientError, match="503"):
+        asking.statuses(away, ask, listed)
+
+
+def test_a_list_that_is_refused_hides_no_other_location() -> None:
+    """A region in which the worker may list nothing is an error of its own."""
+
+    def listed(location: str) -> dict[str, JobStatus]:
+        if location == "closed":
+            raise LaunchRefused("403", "ask for the permission")
+        return {job.id: active(job) for job in some(location, 9)}
+
+    assert len(Asking().statuses(some("closed", 9) + some("here", 9), active, listed)) == 9
+
+
+def test_jobs_that_never_answer_are_asked_for_last() -> None:
+    """Each costs one look, and a service that is away costs one question a look, not one for each job."""
+    asking, jobs, asked = Asking(), some("l", 6), []
+
+    def ask(job: JobRef) -> JobStatus:
+        asked.append(job)
+        if job in jobs[:2]:
+            raise TransientError("500")
+        return active(job)
+
+    for _ in range(2):
+        with pytest.raises(TransientError):
+            asking.statuses(jobs, ask)
+    assert asked == jobs[:2]
+    for _ in range(2):
+        assert set(asking.statuses(jobs, ask)) == {job.id for job in jobs[2:]}
+
+
+def test_what_the_list_told_counts_though_nothing_else_answers() -> None:
+    """A job that has ended and cannot be read does not hide those that run."""
+    service, jobs, refs = dataflow(10)
+    service.ended.add(refs[0].id)
+    service.get = lambda **params: refuse()  # type: ignore[method-assign]
+    assert set(jobs.statuses(refs)) == {ref.id for ref in refs[1:]}
+
+
+def test_a_failed_job_whose_messages_are_refused_has_failed() -> None:
+    """The messages help people; that nobody may read them does not keep its run from going on."""
+    service, jobs, refs = dataflow(1)
+    service.jobs["j0"]["currentState"] = "JOB_STATE_FAILED"
+
+    class Messages:
+        list_next = None
+
+        def list(self, **_: Any) -> Callable[[], dict[str, Any]]:
+            def refused() -> dict[str, Any]:
+                raise LaunchRefused("403", "grant dataflow.messages.list")
+
+            return refused
+
+    service.messages = Messages  # type: ignore[attr-defined]
+    assert jobs.statuses(refs)["j0"].state is JobState.FAILED
+    assert jobs.messages(refs[0]) == ()
+
+
+def test_an_operation_that_gives_no_answer_hides_no_other() -> None:
+    """Deployments are watched like jobs."""
+
+    class Service:
+        def operations_get(self, name: str) -> dict[str, Any]:
+            if name == "a-0":
+                raise TransientError("503")
+            if name == "b-0":
+                raise LaunchRefused("403", "ask for the permission")
+            return {"name": name, "done": True}
+
+    refs = [
+        JobRef(id=job.id, name="n", kind=Operations.KIND, location=job.location) for job in some("a", 1) + some("b", 2)
+    ]
+    states = Operations(Project(Service())).statuses(refs)
+    assert {job_id: status.state for job_id, status in states.items()} == {"b-1": JobState.SUCCEEDED}
