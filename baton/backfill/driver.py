@@ -15,6 +15,7 @@ from typing import Any, Protocol
 from baton.backfill.plan import Plan, Progress
 from baton.backfill.store import Store
 from baton.dlq.archive import Summary
+from baton.errors import NotKnown
 from baton.runs import STAGES, Run, RunState
 from workers.objects import Objects
 
@@ -189,13 +190,19 @@ class Driver:
     def _begin(self, progress: Progress, retry_failed: bool) -> None:
         """Find out what the ledger knows: what has ended, what is in flight, what was never started."""
         standing, items = self._standing, self._standing.items
+        begun = self._begun()
         standing.again = dict(progress.again)
-        standing.ended = {run_id: how for run_id, how in progress.ended.items() if run_id in items}
+        # A dead letter that was mended and sent back has begun since: it is looked at again.
+        standing.ended = {
+            run_id: how
+            for run_id, how in progress.ended.items()
+            if run_id in items and not (how == DEAD_LETTERED and run_id in begun)
+        }
         if retry_failed:
             for run_id in standing.failed:
                 del standing.ended[run_id]
                 standing.waiting.append(run_id)
-        begun, again = self._begun(), frozenset(standing.waiting)
+        again = frozenset(standing.waiting)
         for run_id in items:
             if run_id in standing.ended or run_id in again:
                 continue
@@ -275,7 +282,10 @@ class Driver:
         while standing.waiting and len(standing.in_flight) < self._concurrency:
             run_id = standing.waiting[0]
             if run_id in self._retried:
-                standing.again[run_id], retried = self._try_again(run_id), True
+                if not self._try_again(run_id):
+                    standing.waiting.popleft()
+                    continue
+                retried = True
             else:
                 source = standing.items[run_id]
                 self._runs.publish_data_ready(source, plan.pipeline, params=plan.params, run_id=run_id)
@@ -287,16 +297,26 @@ class Driver:
         if retried:
             self._save()  # which run tries again is known from here alone
 
-    def _try_again(self, run_id: str) -> str:
-        """Return the run that tries again: one that is there already counts, another driver may have died over it."""
+    def _try_again(self, run_id: str) -> bool:
+        """Try a run again: one that is there already counts, another driver may have died over it.
+
+        Returns:
+            Whether it goes on. One that was cancelled before it began has nothing to begin from, and holds up no other.
+        """
         newest = next(iter(reversed(self._runs.retries(run_id))), None)
         if newest is not None and newest.state not in (RunState.FAILED, RunState.CANCELLED):
-            return newest.id
-        return self._runs.retry(run_id)
+            self._standing.again[run_id] = newest.id
+            return True
+        try:
+            self._standing.again[run_id] = self._runs.retry(run_id)
+        except NotKnown as fault:
+            self._end(run_id, RunState.CANCELLED.value, str(fault))
+            return False
+        return True
 
     def _end(self, run_id: str, how: str, reason: str) -> None:
         standing = self._standing
-        del standing.in_flight[run_id]
+        standing.in_flight.pop(run_id, None)
         standing.ended[run_id] = how
         standing.seen_ending.append(run_id)
         if reason and how != SUCCEEDED:

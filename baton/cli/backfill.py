@@ -126,7 +126,8 @@ def _drive(client: "Client", plan: "Plan", concurrency: int, retry_failed: bool,
         raise
     except BatonError as fault:
         # An id that nobody gave follows from the sources: it has not been said anywhere yet.
-        raise type(fault)(fault.message, f"{fault.mend}; then baton backfill --resume {plan.id}") from fault
+        mend = "; then ".join(filter(None, (fault.mend, f"baton backfill --resume {plan.id}")))
+        raise type(fault)(fault.message, mend) from fault
     if as_json:
         print_json(standing.to_json())
     else:

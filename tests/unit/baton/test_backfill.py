@@ -37,6 +37,7 @@ class FakeRuns:
     states: dict[str, RunState] = field(default_factory=dict)
     letters: list[Summary] = field(default_factory=list)
     looked: list[str] = field(default_factory=list)
+    never_begun: set[str] = field(default_factory=set)
     most: int = 0
 
     def publish_data_ready(
@@ -64,7 +65,16 @@ class FakeRuns:
         failure = {"reason": "r", "message": "broken", "mend": "m"} if state is RunState.FAILED else None
         return Run(run_id, "p", state, (StageView("preprocess", outcome=state.value, failure=failure),))
 
+    def cancel_unclaimed(self, run_id: str) -> None:
+        self.states[run_id] = RunState.CANCELLED
+        self.never_begun.add(run_id)
+        self.objects.write(f"runs/{run_id}/cancelled.json", b"", if_generation=0)
+
     def retry(self, run_id: str, from_stage: str | None = None) -> str:
+        if run_id in self.never_begun:
+            raise NotKnown(f"run {run_id} was cancelled before a worker claimed it", "publish it under another id")
+        if self.states[run_id] not in (RunState.FAILED, RunState.CANCELLED):
+            raise Refused(f"run {run_id} {self.states[run_id].value}")
         new = f"{run_id}-r{len(self.retries(run_id)) + 2}"
         self._begin(new)
         return new
@@ -286,6 +296,36 @@ def test_a_source_whose_event_was_put_aside_does_not_hang_the_others(
     standing = desk.drive(of, desk.end_all, concurrency=1)
     assert standing.counts == {"succeeded": 1, "dead-lettered": 1}
     assert standing.reasons[name] == "limit = -1 (baton dlq show 77)"
+
+
+@pytest.mark.parametrize("retry_failed", [False, True])
+def test_a_dead_letter_that_was_sent_back_counts_as_what_came_of_it(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, retry_failed: bool
+) -> None:
+    """Whether it goes on or has succeeded: there is nothing to try again."""
+    monkeypatch.setattr("baton.backfill.driver._UNCLAIMED_S", 0.0)
+    of = plan("gs://b/refused-1", "gs://b/refused-2")
+    names = [run_id("b", source) for source in of.sources]
+    desk.runs.letters = [Summary(name, LetterState.OPEN, "data-ready", name, "limit = -1", NOW) for name in names]
+    assert desk.drive(of, lambda standing: None).counts == {"dead-lettered": 2}
+    for name in names:
+        desk.runs._begin(name)
+    desk.runs.end(names[0])
+    standing = desk.drive(of, desk.end_all, retry_failed=retry_failed)
+    assert standing.counts == {"succeeded": 2}
+    assert standing.again == {}
+
+
+def test_one_that_was_cancelled_before_it_began_keeps_none_of_the_others(desk: Desk) -> None:
+    """It cannot be tried again, and says why."""
+    of = plan("gs://b/1", "gs://b/2", "gs://b/3")
+    never, *others = (run_id("b", source) for source in of.sources)
+    desk.runs.cancel_unclaimed(never)
+    desk.drive(of, lambda standing: desk.end_all(standing, RunState.FAILED))
+    standing = desk.drive(of, desk.end_all, retry_failed=True, concurrency=1)
+    assert standing.counts == {"succeeded": 2, "cancelled": 1}
+    assert "before a worker claimed it" in standing.reasons[never]
+    assert set(standing.again) == set(others)
 
 
 def test_progress_outlives_its_driver(desk: Desk) -> None:
