@@ -11,13 +11,17 @@ from typing import Any
 
 from messages import Event, StageFailed
 from messages.codec import decode_body, encode_body, parse_object
+from messages.errors import DecodeError
 from messages.events import Job
+from workers.errors import BadOutput
 from workers.ledger import Entry
 from workers.logs import logger
 from workers.moves import Moves
 from workers.publisher import Publisher, publish_event
 from workers.record import Ending, Failure, Outcome, StageRecord, State
 from workers.steps import Done, Next
+
+_TEXT_LIMIT, _LINE_LIMIT, _TAIL_LINES = 4000, 2000, 100  # characters, characters, lines
 
 
 class Ends:
@@ -34,7 +38,7 @@ class Ends:
 
     def attempt_failed(self, entry: Entry, failure: Failure, *, retry: bool) -> Entry | Next:
         """Clean up, then try again or give up."""
-        record = entry.record
+        record, failure = entry.record, bounded(failure)
         again = retry and record.attempt < self._moves.attempts(record)
         logger(run_id=record.run_id, stage=record.stage, attempt=record.attempt).warning(
             "attempt-failed", reason=failure.reason, message=failure.message, retry=again
@@ -55,17 +59,23 @@ class Ends:
         assert record.ending is not None
         return self._conclude(entry, record.ending, record.failure)
 
-    def succeeded(self, entry: Entry, yields: dict[str, dict[str, Any]], note: str = "") -> Entry:
-        """Keep the stage's result, to be published."""
+    def succeeded(self, entry: Entry, yields: dict[str, dict[str, Any]], note: str = "") -> Entry | Next:
+        """Keep the stage's result, to be published; one that no event can hold is a failure."""
         record = entry.record.model_copy(update={"yields": yields})
-        event = self._moves.stage.result(self._moves.context(record))
+        context = self._moves.context(record)
+        try:
+            result = _result(self._moves.stage.result(context))
+        except (DecodeError, ValueError) as fault:  # a job's own words: too large, not finite, of another type
+            mend = f"let the job write what its event can hold (docs/events.md), then `baton retry {record.run_id}`"
+            failure = Failure(reason=BadOutput.reason, message=f"the result cannot be told: {fault}", mend=mend)
+            return self.attempt_failed(entry, failure, retry=False)
         return self._moves.move(
             entry,
             State.FINISHED,
             yields=yields,
             failure=None,  # an earlier attempt's, of which the history tells
             outcome=Outcome.SUCCEEDED,
-            result=_result(event),
+            result=result,
             note=note,
         )
 
@@ -140,6 +150,26 @@ class Ends:
         return self._moves.move(
             entry, State.FINISHED, outcome=outcome, failure=failure, result=_result(event), note=failure.reason
         )
+
+
+def bounded(failure: Failure) -> Failure:
+    """Return the failure with no more text than an event can hold, and none that UTF-8 cannot say.
+
+    It quotes what providers, jobs and models answered: a megabyte of it would make a failure that cannot be told.
+    """
+    lines = failure.log_tail[-_TAIL_LINES:]
+    return failure.model_copy(
+        update={
+            "message": _shortened(failure.message, _TEXT_LIMIT),
+            "mend": _shortened(failure.mend, _TEXT_LIMIT),
+            "log_tail": tuple(_shortened(line, _LINE_LIMIT) for line in lines),
+        }
+    )
+
+
+def _shortened(text: str, limit: int) -> str:
+    said = text.encode(errors="replace").decode()
+    return said if len(said) <= limit else f"{said[: limit - 1]}…"
 
 
 def _job(record: StageRecord) -> Job | None:

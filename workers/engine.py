@@ -14,7 +14,7 @@ between any two lines and another one carries on. The rules:
 
 import random
 from collections.abc import Callable, Collection, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from workers.ending import Ends
 from workers.errors import Conflict
@@ -61,6 +61,7 @@ class Engine:
         self._launches = Launches(self._moves, self._ends)
         self._watches = Watches(self._moves, self._ends)
         self._strays = Strays(stage.name, self._moves.phases, ledger)
+        self._standing: dict[str, datetime] = {}  # cancelled run -> since when its tombstone is known to stand
 
     @property
     def phases(self) -> Sequence[Phase]:
@@ -135,11 +136,30 @@ class Engine:
         """
         run_ids = list(self.ledger.cancelling())
         self._moves.cancelled.intersection_update(run_ids)
+        for settled in self._standing.keys() - set(run_ids):
+            del self._standing[settled]
         for run_id in run_ids:
-            self.ledger.settle_cancellation(run_id, self._moves.worker, self._moves.clock())
-            # Only with its tombstone: what is stopped without one would look as if somebody had stopped it by hand.
-            self._moves.cancelled.add(run_id)
+            try:
+                self._settle_cancellation(run_id)
+            except ValueError as fault:  # a record that this version cannot read: the other runs are to be stopped too
+                logger(run_id=run_id, stage=self.stage.name).error("cancellation-unsettled", reason=str(fault))
         return run_ids
+
+    def _settle_cancellation(self, run_id: str) -> None:
+        """Make sure of the tombstone; when it has stood for a while, see whether anything is left to stop.
+
+        A claim that is on its way looked for the tombstone before it stood: only when such claims have arrived does it say
+        anything that every stage has ended.
+        """
+        now = self._moves.clock()
+        if run_id not in self._standing:
+            if not self.ledger.is_cancelled(run_id):
+                self.ledger.cancel(run_id, self._moves.worker, now)  # who began it died in between
+            self._standing[run_id] = self._moves.clock()
+        # Only with its tombstone: what is stopped without one would look as if somebody had stopped it by hand.
+        self._moves.cancelled.add(run_id)
+        if now - self._standing[run_id] >= timedelta(seconds=self._moves.policy.settle_s):
+            self.ledger.settle_cancellation(run_id, self._moves.worker, now)
 
     def _go_on(self, entry: Entry) -> Next:
         for _ in range(_STEPS_AT_ONCE):

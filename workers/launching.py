@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from workers.ending import Ends
+from workers.ending import Ends, bounded
 from workers.errors import Conflict, StageError, TransientError
 from workers.ledger import Entry
 from workers.logs import logger
@@ -24,7 +24,10 @@ from workers.stage import Context, Phase
 from workers.steps import Later, Next
 
 _NOTE_LIMIT = 200
+_LATE = "late: looks again"
+_BY_HAND = "look at the endpoint's traffic and deployments, and take back by hand what is left there"
 _CLAIM = (State.CLAIMED, State.LAUNCHING)
+_BREATH_S = 0.1  # between looks that came too late, one after the other
 _LONGEST_TRY = timedelta(seconds=60)  # hours that the worker itself was away do not count against a launch
 
 
@@ -102,15 +105,12 @@ class Launches:
         created = None
         try:
             job = None if is_new else phase.find(context)
-            if job is None and moves.is_late(record):
+            if job is None and (moves.is_late(record) or self._is_hopeless(record)):
                 return self._look_again(entry, context)
             if job is None:
                 job = created = self._create(phase, context)
         except StageError as fault:
             return self._refused(entry, fault)
-        except TransientError:
-            self._count(record)
-            raise
         self._tries.pop(record.run_id, None)
         return self._write_down(entry, phase, job, is_ours=created is not None)
 
@@ -120,14 +120,22 @@ class Launches:
             tries = _Tries(record.attempt, record.phase, now)
         self._tries[record.run_id] = replace(tries, last=now, spent=tries.spent + min(now - tries.last, _LONGEST_TRY))
 
-    def _is_hopeless(self, record: StageRecord, deadline_s: float) -> bool:
+    def _limit_s(self, record: StageRecord) -> float:
+        return min(self._moves.deadline_s(record), getattr(self._moves.phase(record), "patience_s", float("inf")))
+
+    def _is_hopeless(self, record: StageRecord) -> bool:
+        """Tell whether this worker has tried for long enough; who took the intent over meanwhile counts for nothing.
+
+        Only launches count. A provider that cannot even be looked at is away for everybody: that is waited for.
+        """
         tries = self._tries.get(record.run_id)
-        return tries is not None and tries.is_of(record) and tries.spent > timedelta(seconds=deadline_s)
+        return tries is not None and tries.is_of(record) and tries.spent > timedelta(seconds=self._limit_s(record))
 
     def _create(self, phase: Phase, context: Context) -> JobRef:
         try:
             return phase.create(context)
         except TransientError as fault:
+            self._count(context.record)
             if not fault.ambiguous:
                 raise
             raise self._unclear_launch(context.run_id, fault) from fault
@@ -163,12 +171,22 @@ class Launches:
             log.warning("cancel-refused", reason=str(fault))  # `workers.strays` will see it
 
     def _look_again(self, entry: Entry, context: Context) -> Entry | Next:
+        """Write a new intent, since this one is too old to act on, or give up.
+
+        A look that takes longer than an intent stays young comes too late every time: it counts as a try.
+        """
         record, moves = entry.record, self._moves
-        deadline_s = min(moves.deadline_s(record), getattr(moves.phase(record), "patience_s", float("inf")))
-        if not self._is_hopeless(record, deadline_s):
-            return moves.move(entry, State.LAUNCHING, note="late: looks again")
-        message = f"{context.job_name} could not be launched ({moves.phase(record).name}) within {deadline_s:g} s"
-        mend = "read the worker's log for what the provider answered, mend that, and start a new run"
+        self._count(record)
+        if not self._is_hopeless(record):
+            again = moves.move(entry, State.LAUNCHING, note=_LATE)
+            return again if record.history[-1].note != _LATE else Later(_BREATH_S)
+        message = (
+            f"{context.job_name} could not be launched ({moves.phase(record).name}) within {self._limit_s(record):g} s"
+        )
+        mend = (
+            "read the worker's log for what the provider answered, mend that, and start a new run; where its answers only "
+            f"take longer than {moves.policy.late_s:.1f} s, raise BATON_SETTLE_S, of which this is a third"
+        )
         return self._failed(entry, Failure(reason="launch-deadline", message=message, mend=mend), retry=False)
 
     def _refused(self, entry: Entry, fault: StageError) -> Entry | Next:
@@ -182,10 +200,14 @@ class Launches:
 
 def skip(moves: Moves, ends: Ends, entry: Entry, why: str) -> Entry | Next:
     """Leave out a phase that is not needed for the outcome: if it cannot be done, it must not hold the run for ever."""
-    record = entry.record
+    record, phase = entry.record, moves.phase(entry.record).name
     logger(run_id=record.run_id, stage=record.stage, attempt=record.attempt).error(
-        "phase-skipped", phase=moves.phase(record).name, reason=why
+        "phase-skipped", phase=phase, reason=why
     )
+    if moves.is_cleaning(record) and record.failure is not None:  # who reads of the failure has to know what is left
+        failure = record.failure
+        told = {"message": f"{failure.message}; and {phase} was given up: {why}", "mend": f"{_BY_HAND}; {failure.mend}"}
+        entry = replace(entry, record=record.model_copy(update={"failure": bounded(failure.model_copy(update=told))}))
     return go_on(moves, ends, entry, {"skipped": why[:_NOTE_LIMIT]}, note=f"skipped: {why}"[:_NOTE_LIMIT])
 
 
@@ -203,7 +225,7 @@ def go_on(moves: Moves, ends: Ends, entry: Entry, given: dict[str, Any], note: s
 
 
 def failure_of(fault: StageError, log_tail: tuple[str, ...] = ()) -> Failure:
-    """Return an error as the ledger and the event keep it."""
+    """Return an error as the ledger keeps it."""
     return Failure(reason=fault.reason, message=fault.message, mend=fault.mend, log_tail=log_tail)
 
 

@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterator
 from typing import Any
 
 from workers.endpoint import EndpointWork, deployed, deployed_model_id_of, traffic
-from workers.errors import NotFound
+from workers.errors import LaunchRefused, NotFound, TransientError
 from workers.record import RESOURCE, JobRef
 from workers.stage import Context
 from workers.strays import Labelled
@@ -48,7 +48,11 @@ class RestorePhase(_TakesBack):
         if mine in split:
             before = context.record.yields.get("deploy", {}).get("before", {})
             split = {id_: int(before.get(id_, 0)) for id_ in deployed(endpoint) if id_ != mine}
-        self._move_traffic(context, endpoint, split if sum(split.values()) == 100 else {})
+        try:
+            self._move_traffic(context, endpoint, split if sum(split.values()) == 100 else {})
+        except LaunchRefused as fault:
+            # What failed must not go on serving for one refusal: it is tried until the stage's deadline.
+            raise TransientError(f"traffic is not taken back yet: {fault}") from fault
         return self._there(context, self._endpoint_name(context))
 
 

@@ -4,10 +4,12 @@ The next attempt begins only when the job of this one has ended: a job that is o
 is asked to stop, and watched until it has.
 """
 
+import json
 from datetime import datetime, timedelta
+from typing import Any
 
 from workers.ending import Ends
-from workers.errors import StageError
+from workers.errors import BadOutput, StageError
 from workers.held import Held
 from workers.launching import failure_of, go_on, skip
 from workers.ledger import Entry
@@ -112,7 +114,7 @@ class Watches:
         record, moves = entry.record, self._moves
         phase = moves.phase(record)
         try:
-            given = phase.collect(moves.context(record), job)
+            given = _sayable(phase.collect(moves.context(record), job), job)
         except StageError as fault:
             if moves.is_optional(record):
                 return skip(moves, self._ends, entry, fault.message)
@@ -162,6 +164,15 @@ class Watches:
         except StageError:
             return None
         return None if found is None or any(step.job_id == found.id for step in record.history) else found
+
+
+def _sayable(given: dict[str, Any], job: JobRef) -> dict[str, Any]:
+    """Return what the phase gave; the ledger is JSON, and a number that is not finite or half a character is none."""
+    try:
+        json.dumps(given, ensure_ascii=False, allow_nan=False).encode()
+    except (ValueError, TypeError) as fault:
+        raise BadOutput(f"what {job.id} left cannot be kept: {fault}", "let it write plain JSON in UTF-8") from fault
+    return given
 
 
 def _overdue(job: JobRef, deadline_s: float) -> str:

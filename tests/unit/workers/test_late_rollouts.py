@@ -128,3 +128,19 @@ def test_traffic_for_a_model_that_is_gone_says_so() -> None:
     with pytest.raises(LaunchRefused, match=f"no deployed model {MINE} any more"):
         TrafficPhase(Project(service), settings()).create(context())
     assert service.split == {BEFORE: 100}
+
+
+def test_one_refusal_does_not_leave_what_failed_serving() -> None:
+    """It is tried again; only the stage's deadline ends that."""
+    service = Service(BEFORE, MINE, split={MINE: 100})
+
+    def refuse(**_: Any) -> dict[str, Any]:
+        raise LaunchRefused("answered 400: an operation is under way", "wait")
+
+    patch, service.endpoints_patch = service.endpoints_patch, refuse  # type: ignore[method-assign,assignment]
+    restore = RestorePhase(Project(service), settings())
+    with pytest.raises(TransientError, match="not taken back yet"):
+        restore.create(context())
+    service.endpoints_patch = patch  # type: ignore[method-assign]
+    restore.create(context())
+    assert service.split == {BEFORE: 100}
