@@ -9,6 +9,7 @@ from baton.connections import Connections, explaining
 from baton.errors import Refused
 from messages import DecodeError, Event
 from messages.codec import validate
+from messages.errors import shorten
 from workers.publisher import publish_event
 
 SOURCE = "//baton/client"
@@ -23,7 +24,7 @@ def event_of(kind: type[Event], pipeline: str, body: Mapping[str, Any], params: 
     try:
         return validate(kind, {"pipeline": pipeline, **body, "params": dict(params or {})}, kind.TOPIC)
     except DecodeError as fault:
-        raise Refused(f"{fault.field} = {fault.value!r} cannot be used", fault.mend) from fault
+        raise Refused(f"{fault.field} = {shorten(fault.value)} cannot be used", fault.mend) from fault
 
 
 def check(connections: Connections, event: Event) -> None:

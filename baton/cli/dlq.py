@@ -266,17 +266,28 @@ def redrive(
 @click.option("--undo", is_flag=True, help="Bring dropped letters back.")
 @click.option("--yes", is_flag=True, help="With --all: do not ask.")
 @json_option
+@click.pass_context
 def drop(
-    keys: tuple[str, ...], every: bool, reason_contains: str, note: str, undo: bool, yes: bool, as_json: bool
+    context: click.Context,
+    keys: tuple[str, ...],
+    every: bool,
+    reason_contains: str,
+    note: str,
+    undo: bool,
+    yes: bool,
+    as_json: bool,
 ) -> None:
-    """Give letters up: they stay in the archive, and are not shown and not sent any more."""
+    """Give letters up: they stay in the archive, and are not shown and not sent any more. Exit 1 if you say no."""
     if bool(keys) == every or (undo and every):
         raise Refused("which letters?", "name keys, or give --all (not with --undo)")
+    if reason_contains and not every:
+        raise Refused("--reason-contains chooses among all letters", "give it with --all")
     letters = desk(count=False)
     if every:
         chosen = [found.key for found in letters.find(reason_contains=reason_contains)]
-        if chosen and not yes:
-            _ask_whether_to_drop(len(chosen))
+        if chosen and not yes and not _may_drop(len(chosen)):
+            remarks().print("nothing dropped")
+            context.exit(EXIT_FAILED)
     else:
         chosen = _known(letters, keys)
     done = []
@@ -298,11 +309,12 @@ def _say_none(state: str, topic: str, reason_contains: str) -> None:
     remarks().print(plain(told), soft_wrap=True)
 
 
-def _ask_whether_to_drop(number: int) -> None:
+def _may_drop(number: int) -> bool:
+    """Ask a person."""
     letters = f"{number:,} dead letter{'' if number == 1 else 's'}"
     if not sys.stdin.isatty():
         raise Refused(f"there is no terminal to ask in whether {letters} may be dropped", "give --yes")
-    click.confirm(f"drop {letters}?", abort=True, err=True)
+    return click.confirm(f"drop {letters}?", err=True)
 
 
 def _known(letters: "DeadLetters", keys: Iterable[str]) -> list[str]:

@@ -45,6 +45,8 @@ def publish() -> None:
 @_event_options
 def data_ready(source: str, **options: Any) -> None:
     """Say that new data can be read: the whole chain runs."""
+    if not source.strip():
+        raise Refused(f"--source {source!r} names no data", "give gs://bucket/object or bq://project.dataset.table")
     if "://" not in source or source.startswith("file://"):
         raise Refused(
             f"--source {source!r} is a path on this machine, which a job in the cloud cannot read",

@@ -17,9 +17,10 @@ from typing import Any, NamedTuple
 
 from google.api_core import exceptions as google_errors
 from google.cloud.storage.retry import DEFAULT_RETRY
+from pydantic import ValidationError
 
 from baton.dlq.letter import DeadLetter, LetterState
-from baton.errors import NotKnown
+from baton.errors import NotKnown, Refused
 from workers.errors import Conflict
 
 PREFIX = "dead-letters/"
@@ -75,7 +76,11 @@ class Archive:
         self._bucket = client.bucket(bucket)
 
     def read(self, key: str) -> Kept | None:
-        """Return the letter, or None where there is none of that key."""
+        """Return the letter, or None where there is none of that key.
+
+        Raises:
+            Refused: the object is there, and is no letter.
+        """
         if not _KEY.fullmatch(key):
             return None  # a key from a command line never becomes another object's name
         blob = self._bucket.blob(_name(key))
@@ -83,13 +88,19 @@ class Archive:
             content = blob.download_as_bytes(retry=_RETRY, timeout=_TIMEOUT_S, raw_download=True, checksum=None)
         except google_errors.NotFound:
             return None
-        return Kept(DeadLetter.model_validate_json(content), int(blob.generation or 0))
+        try:
+            return Kept(DeadLetter.model_validate_json(content), int(blob.generation or 0))
+        except ValidationError as fault:
+            told = fault.errors(include_url=False)[0]["msg"]
+            place = f"gs://{self._bucket.name}/{_name(key)}"
+            raise Refused(f"{place} is no dead letter ({told})", "delete it, or put it right by hand") from fault
 
     def get(self, key: str) -> Kept:
         """Return the letter.
 
         Raises:
             NotKnown: there is none of that key.
+            Refused: the object is there, and is no letter.
         """
         kept = self.read(key)
         if kept is None:
@@ -153,7 +164,14 @@ def _metadata(letter: DeadLetter) -> dict[str, str]:
 
 
 def _summary(key: str, metadata: dict[str, str], created: datetime) -> Summary:
-    """Read what `_metadata` wrote; a copy that lost it is listed all the same."""
+    """Read what `_metadata` wrote; a copy that lost it is listed all the same, and so is what somebody else wrote."""
+    try:
+        return _read_summary(key, metadata, created)
+    except (ValueError, TypeError) as fault:
+        return Summary(key, LetterState.OPEN, "", "", f"its metadata in the list cannot be read ({fault})", created)
+
+
+def _read_summary(key: str, metadata: dict[str, str], created: datetime) -> Summary:
     time, arrivals = metadata.get("time"), metadata.get("arrivals", "")
     return Summary(
         key=key,

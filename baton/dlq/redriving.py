@@ -18,6 +18,7 @@ from baton.connections import Connections
 from baton.dlq.archive import Archive, Kept
 from baton.dlq.checkup import Checker, Verdict
 from baton.dlq.letter import DeadLetter, LetterState
+from baton.errors import Refused
 from messages.identity import LETTER, ORIGINAL_ID, bare_run_id, is_bare
 from messages.topics import listeners, topic_path
 from workers.errors import Conflict
@@ -40,6 +41,7 @@ class Sent(StrEnum):
     REFUSED = "would be refused again"
     DROPPED = "was dropped"
     NOT_TAKEN = "not taken by Pub/Sub"
+    UNREADABLE = "cannot be read"
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +98,10 @@ class Redriver:
         Raises:
             NotKnown: there is no such letter.
         """
-        kept = self._identified(self._archive.get(key))
+        try:
+            kept = self._identified(self._archive.get(key))
+        except Refused as fault:
+            return Redriven(key, Sent.UNREADABLE, reason=str(fault))
         topic = topic or kept.letter.topic
         if (not_now := self._not_now(kept.letter, again)) is not None:
             return not_now

@@ -269,6 +269,25 @@ def test_a_letter_that_pubsub_does_not_take_keeps_none_of_the_others(
     served(client, f"m-{full}")
 
 
+def test_an_object_that_is_no_letter_hides_none(baton: Callable[..., Answer], client: Client, running: House) -> None:
+    """Whoever put it among them: the others are listed and sent, and it is named with its place."""
+    key = put_aside(running, bad(source="http://no"))
+    arrived(client, key)
+    blob = client.connections.storage.bucket(client.profile.bucket).blob("dead-letters/nonsense.json")
+    blob.metadata = {"state": "parked", "time": "nonsense", "forwarded": "{"}
+    blob.upload_from_string(b"no JSON")
+    try:
+        listed = {row["key"] for row in baton("dlq", "ls", "--limit", "0", "--json").json}
+        assert {key, "nonsense"} <= listed
+        shown = baton("dlq", "show", "nonsense")
+        assert shown.code == 2
+        assert "dead-letters/nonsense.json is no dead letter" in shown.err
+        sent = {found.key: found.sent for found in client.redrive("nonsense", key, anyway=True)}
+        assert sent == {"nonsense": Sent.UNREADABLE, key: Sent.REDRIVEN}
+    finally:
+        blob.delete()
+
+
 def test_a_key_of_no_letter_is_said_before_anything_is_done(
     baton: Callable[..., Answer], client: Client, running: House
 ) -> None:
@@ -280,6 +299,18 @@ def test_a_key_of_no_letter_is_said_before_anything_is_done(
         assert answer.code == 4
         assert "'nope'" in answer.err
         assert "baton dlq ls --state all" in answer.err
+    assert client.dead_letter(key).state is LetterState.OPEN
+
+
+def test_who_says_no_drops_nothing(
+    baton: Callable[..., Answer], client: Client, running: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Exit 1, as for a purge: nobody interrupted anything."""
+    key = put_aside(running, b"junk to keep")
+    arrived(client, key)
+    monkeypatch.setattr("baton.cli.dlq._may_drop", lambda number: False)
+    answer = baton("dlq", "drop", "--all", "--reason-contains", "junk to keep")
+    assert (answer.code, answer.err.strip()) == (1, "nothing dropped")
     assert client.dead_letter(key).state is LetterState.OPEN
 
 
@@ -406,7 +437,14 @@ def test_a_letter_forged_under_anothers_id_is_kept_beside_it(client: Client, run
 
 
 @pytest.mark.parametrize(
-    "arguments", [["redrive"], ["redrive", "--all", "x"], ["drop"], ["redrive", "x", "--topic", "t"]]
+    "arguments",
+    [
+        ["redrive"],
+        ["redrive", "--all", "x"],
+        ["drop"],
+        ["redrive", "x", "--topic", "t"],
+        ["drop", "x", "--reason-contains", "y"],
+    ],
 )
 def test_what_is_meant_must_be_said(baton: Callable[..., Answer], arguments: list[str]) -> None:
     """Neither everything by accident, nor nothing."""

@@ -14,6 +14,8 @@ from baton.__main__ import run
 from baton.cli import COMMANDS, baton
 from baton.cli.common import key_values
 from baton.errors import EXIT_FAILED, EXIT_OK, EXIT_UNREACHABLE, EXIT_USAGE, Refused
+from baton.telling import event_of
+from messages import DataReady
 
 ROOT = Path(__file__).parents[3]
 
@@ -104,6 +106,22 @@ def test_a_path_of_this_machine_is_no_source(source: str, capsys: pytest.Capture
     """The mend is the command that uploads it."""
     assert run(["publish", "data-ready", "--source", source]) == EXIT_USAGE
     assert f"baton upload {source}" in capsys.readouterr().err
+
+
+def test_no_source_is_no_path(capsys: pytest.CaptureFixture[str]) -> None:
+    """The mend is no command without its argument."""
+    assert run(["publish", "data-ready", "--source", ""]) == EXIT_USAGE
+    said = capsys.readouterr().err
+    assert "gs://bucket/object" in said
+    assert "upload" not in said
+
+
+def test_a_value_of_any_length_is_shown_shortly() -> None:
+    """A refusal does not flood the terminal."""
+    with pytest.raises(Refused) as told:
+        event_of(DataReady, "babyweight", {"source": "gs://a/" + "x" * 100_000}, {})
+    assert "data-ready.source = 'gs://a/xxx" in told.value.message
+    assert len(told.value.message) < 200
 
 
 def test_parameters_are_read_as_numbers_where_they_are_numbers() -> None:
