@@ -128,7 +128,7 @@ class HalfACancellation(Ledger):
 # -- launching -----------------------------------------------------------------------------------------------------------
 
 
-def _engine(**changes: Any) -> Callable[..., Engine]:
+def engine_with(**changes: Any) -> Callable[..., Engine]:
     """Return a maker of engines some of whose parts' methods are replaced: `launches__name=function(part, …)`."""
 
     def make(*args: Any, **kwargs: Any) -> Engine:
@@ -369,25 +369,25 @@ PLANTS: dict[str, Plant] = {
     "claim replaces": Plant(Make(objects=LastWriterWins)),
     "tombstone ignored": Plant(Make(ledger=TombstoneIgnored)),
     "half a cancellation": Plant(Make(ledger=HalfACancellation)),
-    "no fencing": Plant(Make(engine=_engine(moves__is_late=_never_late)), ("train",), PAUSES),
-    "takeover without settling": Plant(Make(engine=_engine(moves__settled=_no_settling))),
-    "create without look-up": Plant(Make(engine=_engine(launches___start_job=_create_blindly)), ("train",)),
-    "lost answer asked again at once": Plant(Make(engine=_engine(launches___create=_retry_at_once)), ("train",)),
+    "no fencing": Plant(Make(engine=engine_with(moves__is_late=_never_late)), ("train",), PAUSES),
+    "takeover without settling": Plant(Make(engine=engine_with(moves__settled=_no_settling))),
+    "create without look-up": Plant(Make(engine=engine_with(launches___start_job=_create_blindly)), ("train",)),
+    "lost answer asked again at once": Plant(Make(engine=engine_with(launches___create=_retry_at_once)), ("train",)),
     "launch without intent": Plant(
-        Make(engine=_engine(engine___step=_launch_without_intent, engine__intend=_claim_alone)), ("train",)
+        Make(engine=engine_with(engine___step=_launch_without_intent, engine__intend=_claim_alone)), ("train",)
     ),
     "no look before creating": Plant(Make(custom_jobs=NoLook), ("train",)),
-    "woken too early": Plant(Make(engine=_engine(launches__launch=_wake_at_any_time)), ("train",)),
+    "woken too early": Plant(Make(engine=engine_with(launches__launch=_wake_at_any_time)), ("train",)),
     "job of another attempt adopted": Plant(Make(custom_jobs=AnyAttempt), ("train",)),
     "job of another run adopted": Plant(Make(dataflow=AnyRun), ("preprocess",)),
-    "vanished at the first look": Plant(Make(engine=_engine(watches___may_be_late=_vanished_at_once))),
+    "vanished at the first look": Plant(Make(engine=engine_with(watches___may_be_late=_vanished_at_once))),
     "old answers believed": Plant(
-        Make(engine=_engine(watches___may_be_late=_old_answers_believed)), ("train",), (Kind.STALL_AFTER,)
+        Make(engine=engine_with(watches___may_be_late=_old_answers_believed)), ("train",), (Kind.STALL_AFTER,)
     ),
-    "next attempt beside the last": Plant(Make(engine=_engine(watches___watch_it_stop=_give_up_beside_it))),
-    "published before the publish": Plant(Make(engine=_engine(ends__publish=_publish_after_the_record))),
-    "unmarked before the publish": Plant(Make(engine=_engine(ends__publish=_unmark_before_the_publish))),
-    "marker left behind": Plant(Make(engine=_engine(ends__close=_leave_the_marker))),
+    "next attempt beside the last": Plant(Make(engine=engine_with(watches___watch_it_stop=_give_up_beside_it))),
+    "published before the publish": Plant(Make(engine=engine_with(ends__publish=_publish_after_the_record))),
+    "unmarked before the publish": Plant(Make(engine=engine_with(ends__publish=_unmark_before_the_publish))),
+    "marker left behind": Plant(Make(engine=engine_with(ends__close=_leave_the_marker))),
     "no sweep": Plant(Make(loop=SweepsNothing)),
     "everybody's turn": Plant(Make(deploy=EverybodysTurn), ("deploy",)),
     "traffic without etag": Plant(Make(deploy=TrafficWithoutEtag), ("deploy",), (Kind.STALL_BEFORE,), is_crowded=True),
@@ -398,7 +398,9 @@ PLANTS: dict[str, Plant] = {
     "way back forgotten": Plant(Make(deploy=ForgetsTheWayBack), ("deploy",)),
     "traffic with the deployment": Plant(Make(deploy=DeploysWithTraffic), ("deploy",)),
     "twins stay": Plant(
-        Make(custom_jobs=TwinsStay, engine=_engine(launches___disown=_keep_what_is_late, strays__stop=lambda *_: [])),
+        Make(
+            custom_jobs=TwinsStay, engine=engine_with(launches___disown=_keep_what_is_late, strays__stop=lambda *_: [])
+        ),
         ("train",),
         (*PAUSES, Kind.CRASH_AFTER),
     ),

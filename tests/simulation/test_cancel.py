@@ -2,14 +2,19 @@
 
 import random
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
+from tests.simulation.faults import Kind
 from tests.simulation.history import World, build, play
 from tests.simulation.invariants import judge, records
+from tests.simulation.jobs import Job
+from tests.simulation.planted import engine_with
 from tests.simulation.scenario import Run, Scenario, draw
 from tests.simulation.verdict import muted, try_scenario
-from workers.record import Outcome
+from tests.simulation.worker import Make
+from workers.record import Outcome, StageRecord
 
 INSTANTS = 1000
 _SHARE = 2
@@ -57,3 +62,66 @@ def _until_stopped(world: World) -> list[float]:
     (at,) = world.cancelled.values()
     asked = [since for job in world.jobs for since, state in job.states if state == "CANCELLING"]
     return [since - at for since in asked]
+
+
+def _slow(seed: int) -> Scenario:
+    """Return runs that are cancelled as their events arrive, on a slow network that loses an answer now and then."""
+    rng, plain = random.Random(seed), draw(seed)
+    runs = tuple(
+        replace(run, times=run.times[:1], told="event", cancel_at=run.times[0] + rng.uniform(0.0, 3.0))
+        for run in plain.runs
+    )
+    return replace(
+        plain,
+        shape=rng.choice(("chain", "train", "preprocess")),
+        runs=runs,
+        workers=3,
+        kills=(),
+        kinds=(Kind.LATE, Kind.BUSY, Kind.UNAVAILABLE),
+        rate=0.02,
+        cancel_s=2.0,
+        is_slow=True,
+    )
+
+
+def _ran_to_their_end(seeds: range, make: Make) -> tuple[int, int]:
+    """Return how many jobs of cancelled runs there were, and how many of them nobody stopped."""
+    seen = overlooked = 0
+    with muted():
+        for seed in seeds:
+            world = build(_slow(seed), make)
+            play(world)
+            for record in records(world):
+                mine = [job for job in world.jobs if _is_of(job, record)]
+                seen += len(mine)
+                overlooked += record.outcome is not Outcome.CANCELLED and any(map(_lasted, mine))
+            world.scheduler.close()
+    return seen, overlooked
+
+
+def _is_of(job: Job, record: StageRecord) -> bool:
+    return (job.labels["baton-run"], job.labels["baton-stage"]) == (record.run_id, record.stage)
+
+
+def _lasted(job: Job) -> bool:
+    return job.ended_at - job.created > 40.0 and all(state != "CANCELLING" for _, state in job.states)
+
+
+@pytest.mark.slow
+def test_a_claim_on_its_way_does_not_escape_its_cancellation() -> None:
+    """It looked for the tombstone before that stood; its job is stopped all the same."""
+    seen, overlooked = _ran_to_their_end(range(400), Make())
+    assert seen > 50
+    assert overlooked == 0
+
+
+@pytest.mark.slow
+def test_a_cancellation_that_is_settled_at_once_is_caught() -> None:
+    """What the test above is for: nothing runs yet, and so nothing is left to stop, it seems."""
+
+    def at_once(engine: Any, run_id: str) -> None:
+        engine.ledger.settle_cancellation(run_id, "w", engine.now())
+        engine._moves.cancelled.add(run_id)
+
+    _, overlooked = _ran_to_their_end(range(400), Make(engine=engine_with(engine___settle_cancellation=at_once)))
+    assert overlooked > 0
