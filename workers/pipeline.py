@@ -14,10 +14,13 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
 from messages.events import Parameters, PipelineName
-from workers.errors import PipelineError
+from workers.errors import PipelineError, TransientError
 
 Scalar = str | int | float | bool
 ImageName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._/:@-]{0,254}$")]
+
+
+_WRONG_FILE = (FileNotFoundError, IsADirectoryError, NotADirectoryError, PermissionError)
 
 
 class _Section(BaseModel):
@@ -139,11 +142,14 @@ def load(path: Path) -> PipelineSpec:
 
     Raises:
         PipelineError: names the file, the line, the value and the mend.
+        TransientError: this machine cannot read any file now.
     """
     try:
         text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as fault:
+    except (*_WRONG_FILE, UnicodeDecodeError) as fault:
         raise PipelineError(f"{path} cannot be read ({fault}); write it in UTF-8, readable by the worker") from fault
+    except OSError as fault:  # too many open files, a disk that is away: no fault of the event that asks for it
+        raise TransientError(f"{path} cannot be read now ({fault})") from fault
     try:
         body = tomllib.loads(text)
     except tomllib.TOMLDecodeError as fault:

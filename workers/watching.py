@@ -86,13 +86,13 @@ class Watches:
         asked_at = self._stopping.setdefault(job.id, moves.clock())
         if moves.clock() - asked_at <= timedelta(seconds=moves.policy.stop_s):
             return Watch(entry, job)
-        del self._stopping[job.id]
         failure = Failure(
             reason="job-does-not-stop",
             message=f"job {job.id} is {why}, but still runs {moves.policy.stop_s:g} s after it was asked to stop",
             mend=f"stop it at its provider by hand, then `baton retry {record.run_id}`",
             log_tail=moves.phase(record).log_tail(job),
         )
+        del self._stopping[job.id]  # the last lines may have to be asked for again
         return self._ends.attempt_failed(entry, failure, retry=False)
 
     def _overdue_s(self, record: StageRecord) -> float:

@@ -1,11 +1,12 @@
 """A pipeline's TOML is checked whole, and a fault names line and mend."""
 
+import errno
 from pathlib import Path
 
 import pytest
 
 from messages import Parameters
-from workers.errors import PipelineError
+from workers.errors import PipelineError, TransientError
 from workers.pipeline import Catalog, load
 
 GOOD = """name = "p"
@@ -75,3 +76,18 @@ def test_the_committed_pipelines_are_good() -> None:
     assert "babyweight" in catalog.names()
     for name in catalog.names():
         assert catalog.get(name).name == name
+
+
+def test_a_machine_that_can_read_no_file_is_no_fault_of_the_pipeline(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The event is given back and comes again; it does not go to the dead letters."""
+    path = tmp_path / "p.toml"
+    path.write_text(GOOD)
+
+    def read_text(*_: object, **__: object) -> str:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr(Path, "read_text", read_text)
+    with pytest.raises(TransientError, match="Too many open files"):
+        Catalog(tmp_path).get("p")
