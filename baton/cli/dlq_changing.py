@@ -6,7 +6,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import click
+
+from baton.cli.common import remarks
 from baton.errors import Refused
+from baton.render import plain
 
 if TYPE_CHECKING:
     from baton.dlq.letter import Content
@@ -48,7 +52,16 @@ def _in_editor(current: "Content") -> "Content":
 
     if not sys.stdin.isatty():
         raise Refused("there is no terminal to edit in", "give --set FIELD=VALUE, --data or --reset")
-    return read_document(edited_text(document(current)), current)
+    text = document(current)
+    while True:
+        text = edited_text(text)
+        try:
+            return read_document(text, current)
+        except Refused as fault:
+            # A comma too many must not cost a person all that he has written.
+            remarks().print(f"[bold red]{plain(fault.message)}[/]", soft_wrap=True)
+            if not click.confirm("edit it again?", default=True, err=True):
+                raise
 
 
 def _data(text: str) -> bytes:

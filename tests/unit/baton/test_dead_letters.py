@@ -6,12 +6,14 @@ import re
 import stat
 from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
+from baton.cli.dlq_changing import change_of
 from baton.cli.dlq_views import content_lines, diff_lines, letter_details, letter_list, letter_table
 from baton.cli.editor import edited_text
 from baton.dlq.archive import Summary
@@ -170,6 +172,25 @@ def test_the_editor_is_a_program_and_not_a_line_of_shell(tmp_path: Path) -> None
         edited_text("before", {"EDITOR": f"'{editor}' --no"})
     with pytest.raises(Refused, match="cannot be started"):
         edited_text("before", {"VISUAL": str(tmp_path / "missing")})
+
+
+def test_a_slip_in_the_editor_does_not_cost_the_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was written is there again when the editor opens once more; who says no is told what is wrong."""
+    opened: list[str] = []
+
+    def editor(text: str) -> str:
+        opened.append(text)
+        return text.replace('"a": 1', '"a": 2,') if len(opened) % 2 else text.replace("2,", "2")
+
+    monkeypatch.setattr("baton.cli.editor.edited_text", editor)
+    monkeypatch.setattr("sys.stdin", SimpleNamespace(isatty=lambda: True))
+    monkeypatch.setattr("click.confirm", lambda question, **how: True)
+    change = change_of(content(), fields=(), unset=(), attributes=(), unset_attributes=(), data=None, reset=False)
+    assert json.loads(change(content()).data) == {"a": 2}
+    assert '"a": 2,' in opened[1]
+    monkeypatch.setattr("click.confirm", lambda question, **how: False)
+    with pytest.raises(Refused, match="not JSON"):
+        change(content())
 
 
 # -- showing ----------------------------------------------------------------------------------------------------------
