@@ -1,9 +1,12 @@
 """The `baton` command: also `python -m baton`."""
 
+import errno
 import sys
 from collections.abc import Sequence
 
 from baton.errors import EXIT_INTERRUPTED, EXIT_OK, BatonError
+
+_FULL = (errno.ENOSPC, errno.EDQUOT)  # the disk, or our share of it
 
 
 def main() -> None:
@@ -40,6 +43,9 @@ def _explained(fault: Exception) -> BatonError | None:
     """Return what one of Google's clients raised as what we report; None for a defect of ours."""
     from baton.connections import KNOWN_FAULTS, explained
 
+    if isinstance(fault, OSError) and fault.errno in _FULL:
+        place = f" ({fault.filename})" if fault.filename else ""
+        return BatonError(f"what was to be written could not be{place}: {fault.strerror}", "make room, then once more")
     return explained(fault) if isinstance(fault, KNOWN_FAULTS) else None
 
 

@@ -1,7 +1,10 @@
 """Lists of runs, and the options that runs are watched with: nothing is cut, nothing is waited for without an end."""
 
+import subprocess
+import sys
 from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 from rich.console import Console
@@ -64,6 +67,21 @@ def test_no_number_is_no_time_to_wait(words: list[str], span: str, capsys: pytes
     """`nan` seconds would last for ever."""
     assert command([*words, "--timeout", span]) == EXIT_USAGE
     assert f"{span!r} is no span of time" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device of Linux")
+def test_a_full_disk_is_no_defect_of_ours() -> None:
+    """Its answer could not be written: that is said in a line, not as a traceback."""
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "baton", "pipelines", "check", "--json"],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+    assert done.returncode == 1
+    assert "No space left on device" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 @pytest.mark.parametrize(
