@@ -19,7 +19,7 @@ from workers.record import JobRef
 from workers.stage import JobState, JobStatus
 
 _PAGE = 1000  # Dataflow gives fewer where its own limit is lower
-_STATES = "jobs(id,currentState),nextPageToken"  # all that a look needs of ten thousand jobs
+_STATES = "jobs(id,currentState),failedLocation,nextPageToken"  # all that a look needs of ten thousand jobs
 _SUCCEEDED = {"JOB_STATE_DONE", "JOB_STATE_DRAINED", "JOB_STATE_UPDATED"}
 _FAILED = {"JOB_STATE_FAILED"}
 _CANCELLED = {"JOB_STATE_CANCELLED"}

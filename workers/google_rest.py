@@ -116,9 +116,17 @@ class GoogleRest:
         return request.execute(http=self._http(), num_retries=0)
 
     def pages(self, request: Any, next_request: Any, items: str) -> Iterator[dict[str, Any]]:
-        """Yield the items of all pages of a list; an empty list is an answer without the key."""
+        """Yield the items of all pages of a list; an empty list is an answer without the key.
+
+        Raises:
+            NotFound, LaunchRefused: refused.
+            TransientError: no good answer, or one that says itself that it is not whole.
+        """
         while request is not None:
             answer = self.read(request)
+            if answer.get("failedLocation"):  # Dataflow's 200 for "that region did not answer": not an empty list
+                failed = [place.get("name", "") for place in answer["failedLocation"]]
+                raise TransientError(f"{self._name} lists no {items}: no answer from {failed}", ambiguous=True)
             yield from answer.get(items, [])
             request = next_request(request, answer)
 

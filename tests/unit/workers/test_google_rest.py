@@ -2,16 +2,19 @@
 
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import parse_qs, urlsplit
 
 import httplib2
 import pytest
 from googleapiclient.errors import HttpError
 
 from workers import google_rest
+from workers.dataflow import Dataflow
 from workers.errors import AlreadyExists, LaunchRefused, NotFound, TransientError
 from workers.google_rest import GoogleRest
+from workers.record import JobRef
 
 
 class Listener(ThreadingHTTPServer):
@@ -20,16 +23,21 @@ class Listener(ThreadingHTTPServer):
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Answer)
         self.asked: list[dict[str, str]] = []
+        self.paths: list[str] = []
+        self.answer = b"{}"
+        self.promised: int | None = None  # bytes that the headers speak of; None = as many as there are
 
 
 class Answer(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         assert isinstance(self.server, Listener)
         self.server.asked.append({name.lower(): value for name, value in self.headers.items()})
+        self.server.paths.append(self.path)
+        answer, promised = self.server.answer, self.server.promised
         self.send_response(200)
-        self.send_header("Content-Length", "2")
+        self.send_header("Content-Length", str(len(answer) if promised is None else promised))
         self.end_headers()
-        self.wfile.write(b"{}")
+        self.wfile.write(answer)
 
     def log_message(self, format: str, *args: object) -> None:
         return
@@ -82,3 +90,23 @@ def test_a_collection_is_made_once() -> None:
     assert service.projects().locations().jobs() is service.projects().locations().jobs()
     request = service.projects().locations().jobs().get(projectId="p", location="us-central1", jobId="7")
     assert request.uri.endswith("/v1b3/projects/p/locations/us-central1/jobs/7?alt=json")
+
+
+def test_a_list_that_lacks_a_region_is_no_list(listener: Listener) -> None:
+    """Dataflow answers 200 and names the region that did not respond: taken for an empty list, a job is launched twice."""
+    listener.answer = json.dumps({"failedLocation": [{"name": "us-central1"}]}).encode()
+    rest = GoogleRest("dataflow", "v1b3", f"http://127.0.0.1:{listener.server_port}")
+    dataflow = Dataflow(rest, "p")
+    refs = [JobRef(id=f"j{n}", name="n", kind="dataflow", location="us-central1") for n in range(9)]
+    looks: list[Callable[[], object]] = [
+        lambda: dataflow.find("n", {}, "us-central1"),
+        lambda: list(dataflow.active("us-central1", {"baton-stage": "preprocess"}, ())),
+        lambda: dataflow.statuses(refs),
+    ]
+    for look in looks:
+        with pytest.raises(TransientError, match="us-central1") as caught:
+            look()
+        assert "no answer from" in str(caught.value)
+    fields = [parse_qs(urlsplit(path).query).get("fields", []) for path in listener.paths]
+    assert all("failedLocation" in asked[0].split(",") for asked in fields if asked), "or it would be left out"
+    assert sum(map(bool, fields)) == 1
