@@ -56,7 +56,12 @@ class Strays:
         stopped = []
         for phase in self._phases:
             for found in list(phase.active(known)):
-                entry = self._ledger.read(found.run_id, self._stage)
+                try:
+                    entry = self._ledger.read(found.run_id, self._stage)
+                except ValueError as fault:
+                    # Whether its job counts nobody can say; the others are searched all the same.
+                    logger(run_id=found.run_id, stage=self._stage).error("record-unreadable", reason=str(fault))
+                    continue
                 if entry is None or not is_stray(entry.record, phase.name, found) or not phase.is_active(found.job):
                     continue
                 logger(run_id=found.run_id, stage=self._stage, job_id=found.job.id).warning(

@@ -83,3 +83,15 @@ def test_a_refused_cancellation_is_no_fault_of_the_search() -> None:
     ledger = Ledger(MemoryObjects())
     ledger.claim(record(State.RUNNING, job=job("j1")))
     assert Strays("train", [Provider(found("j2"), refuses=True)], ledger).stop(known=()) == ["j2"]
+
+
+def test_a_record_that_cannot_be_read_does_not_end_the_search() -> None:
+    """Whether its job counts nobody can say: it is left alone, and the stray after it is stopped."""
+    objects = MemoryObjects()
+    ledger = Ledger(objects)
+    ledger.claim(record(State.RUNNING, job=job("j1")))
+    newer = record(State.RUNNING).to_json().replace(b'"running"', b'"a-state-of-a-newer-version"')
+    objects.write("runs/r0/train.json", newer, if_generation=0)
+    provider = Provider(Labelled(job("j0"), "r0", 1), found("j2"))
+    assert Strays("train", [provider], ledger).stop(known=()) == ["j2"]
+    assert provider.cancelled == ["j2"]
