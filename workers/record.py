@@ -1,7 +1,8 @@
 """One stage of one run, as the ledger keeps it: its state, what it runs, what came of it, and how it got there.
 
 States: claimed → launching → running → finished → published. A stage with several phases (the rollout) goes from running
-back to launching with the next phase. The history is appended to, never edited: it is also the timeline.
+back to launching with the next phase. The history is also the timeline: it is appended to, and only where steps repeat
+themselves the last takes the place of those between.
 """
 
 from datetime import datetime
@@ -11,6 +12,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 FORMAT = 1
+STEPS_TOLD = 5  # of a row of steps alike in state, attempt, phase and job: the first ones and the last
 RESOURCE = "resource"
 
 
@@ -89,7 +91,11 @@ class Trigger(_Frozen):
 
 
 class Transition(_Frozen):
-    """One line of the timeline: who moved the stage to which state, when, and a word why."""
+    """One line of the timeline: who moved the stage to which state, when, and a word why.
+
+    Args:
+        left_out: how many steps like this one came before it and are not told; None where all are.
+    """
 
     state: State
     time: datetime
@@ -98,6 +104,12 @@ class Transition(_Frozen):
     phase: str = ""
     job_id: str = ""
     note: str = ""
+    left_out: int | None = None
+
+    def is_like(self, other: "Transition") -> bool:
+        """Tell whether the two differ only in who made them, when and why."""
+        alike = (self.state, self.attempt, self.phase, self.job_id)
+        return alike == (other.state, other.attempt, other.phase, other.job_id)
 
 
 class StageRecord(_Frozen):
@@ -156,10 +168,7 @@ class StageRecord(_Frozen):
             job_id=job.id if job is not None else "",
             note=note,
         )
-        before = self.history
-        if len(before) > 1 and step.model_copy(update={"time": before[-1].time}) == before[-1]:
-            before = before[:-1]  # the same again (an outage can last for hours): its newest time is enough
-        return self.model_copy(update={**changes, "state": state, "history": (*before, step)})
+        return self.model_copy(update={**changes, "state": state, "history": _appended(self.history, step)})
 
     def to_json(self) -> bytes:
         """Return the object's content."""
@@ -169,3 +178,17 @@ class StageRecord(_Frozen):
     def from_json(cls, content: bytes) -> "StageRecord":
         """Read the object's content; a ledger object that cannot be read is a defect and raises ValidationError."""
         return cls.model_validate_json(content)
+
+
+def _appended(history: tuple[Transition, ...], step: Transition) -> tuple[Transition, ...]:
+    """Return the history with one step more, short however long an outage lasts.
+
+    The same again takes the place of the one before it: its newest time is enough. Workers that take an intent over from
+    each other make steps that differ in their authors: of many alike the first are told, and the last.
+    """
+    if len(history) > 1 and step.model_copy(update={"time": history[-1].time}) == history[-1]:
+        return (*history[:-1], step)
+    if len(history) > STEPS_TOLD and all(told.is_like(step) for told in history[-STEPS_TOLD:]):
+        left_out = (history[-1].left_out or 0) + 1
+        return (*history[:-1], step.model_copy(update={"left_out": left_out}))
+    return (*history, step)
