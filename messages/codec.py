@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 
 from messages.errors import DecodeError
-from messages.events import Event, is_run_id
+from messages.events import IN_WORDS, Event, is_run_id
 from messages.versions import to_current
 
 CONTENT_TYPE = "application/json"
@@ -192,7 +192,8 @@ def _mend(fault: Any) -> str:
     if kind == "missing":
         return "add this field"
     if kind == "string_pattern_mismatch":
-        return f"match {fault['ctx']['pattern']}"
+        pattern = fault["ctx"]["pattern"]
+        return IN_WORDS.get(pattern, f"match {pattern}")
     return str(fault["msg"])
 
 

@@ -12,12 +12,22 @@ from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field
 
 RUN_ID_PATTERN = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"
 
-PipelineName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,30}$")]
+_ARTIFACT_URI = r"^(gs|bq)://[^\s\x00-\x1f\x7f]([^\x00-\x1f\x7f]{0,1998}[^\s\x00-\x1f\x7f])?$"
+_FOLDER_URI = r"^gs://[a-z0-9][^\s\x00-\x1f]*$"
+_PIPELINE_NAME = r"^[a-z][a-z0-9-]{0,30}$"
+_REGION = r"^[a-z]+-[a-z]+[0-9]$"
+IN_WORDS = {
+    _ARTIFACT_URI: "write gs://bucket/object or bq://project.dataset.table",
+    _FOLDER_URI: "write gs://bucket/folder, without blanks",
+    _PIPELINE_NAME: "write a small letter, then up to 30 small letters, digits and hyphens",
+    _REGION: "write a region such as us-central1",
+}
+"""What a pattern asks for, for people who do not read patterns."""
+
+PipelineName = Annotated[str, StringConstraints(pattern=_PIPELINE_NAME)]
 """A pipeline's name: it becomes part of job names and labels, hence lower case, digits and hyphens."""
 
-ArtifactUri = Annotated[
-    str, StringConstraints(pattern=r"^(gs|bq)://[^\s\x00-\x1f\x7f]([^\x00-\x1f\x7f]{0,1998}[^\s\x00-\x1f\x7f])?$")
-]
+ArtifactUri = Annotated[str, StringConstraints(pattern=_ARTIFACT_URI)]
 """Where an artifact lies: `gs://bucket/path` (objects' names may hold blanks) or `bq://project.dataset.table`."""
 
 Metric = float | int
@@ -52,7 +62,7 @@ class Parameters(_Frozen):
         str | None,
         Blankable,
         Field(
-            pattern=r"^gs://[a-z0-9][^\s\x00-\x1f]*$",
+            pattern=_FOLDER_URI,
             validation_alias=AliasChoices("output_uri", "outputDir", "output_dir"),
             description="folder under which this run's artifacts are written",
         ),
@@ -116,7 +126,7 @@ class Parameters(_Frozen):
     region: Annotated[
         str | None,
         Blankable,
-        Field(pattern=r"^[a-z]+-[a-z]+[0-9]$", description="Google Cloud region of the jobs"),
+        Field(pattern=_REGION, description="Google Cloud region of the jobs"),
     ] = None
     machine_type: Annotated[
         str | None,

@@ -93,7 +93,7 @@ class PipelineSpec(_Section):
         for name in given.given():
             if name not in known:
                 close = difflib.get_close_matches(name, sorted(known), n=1)
-                hint = f"did you mean {close[0]}?" if close else f"known are {', '.join(sorted(known))}"
+                hint = f"did you mean {close[0]}?" if close else f"known are {', '.join(sorted(known))}."
                 raise PipelineError(
                     f"parameter {name!r} is not one of pipeline {self.name!r}; {hint} "
                     f"Or declare it under [parameters] in {self.name}.toml"

@@ -149,4 +149,7 @@ class StorageRest:
 
 
 def _unclear(fault: HttpError, place: str) -> TransientError:
+    if int(fault.resp.status) == _NOT_FOUND:  # of a write or a list, this is the bucket
+        mend = "mend BATON_BUCKET, or make the bucket with `baton setup`"
+        return TransientError(f"cannot {place}: there is no such bucket; {mend}", ambiguous=True)
     return TransientError(f"cannot {place}: {fault}", ambiguous=True)

@@ -12,7 +12,7 @@ from google.cloud import storage
 
 from localcloud.storage.server import StorageServer
 from tests.support.world import MemoryObjects
-from workers.errors import Conflict
+from workers.errors import Conflict, TransientError
 from workers.objects import ABSENT, Objects, StorageObjects
 from workers.storage_rest import StorageRest
 
@@ -102,3 +102,16 @@ def test_of_sixteen_racing_claims_one_wins(objects: Objects) -> None:
 
         with ThreadPoolExecutor(16) as pool:
             assert sum(pool.map(claim, range(16))) == 1
+
+
+def test_a_bucket_that_is_not_there_is_said(address: str) -> None:
+    """It may be made later, so a worker waits for it; a person reads which setting to mend."""
+    rest = StorageRest(address)
+    objects = StorageObjects(rest, "nope")
+    try:
+        with pytest.raises(TransientError, match="gs://nope/runs/: there is no such bucket; mend BATON_BUCKET"):
+            list(objects.list("runs/"))
+        with pytest.raises(TransientError, match="there is no such bucket"):
+            objects.write("x", b"", if_generation=ABSENT)
+    finally:
+        rest.close()

@@ -22,6 +22,7 @@ from messages import (
     decode,
     encode,
 )
+from messages.codec import decode_body
 from messages.events import EVENTS, is_run_id
 from messages.versions import to_current
 
@@ -181,3 +182,11 @@ def test_the_parent_run_travels_in_the_context() -> None:
     assert attributes["ce-parentrun"] == "r1"
     assert decode(data, attributes) == envelope
     assert decode(data, {**attributes, "ce-parentrun": "../r1"}).parent_run is None
+
+
+@pytest.mark.parametrize("source", ["s3://b/x", "/tmp/x.csv", "gs://"])
+def test_a_source_of_another_kind_is_mended_in_words(source: str) -> None:
+    """Nobody has to read a pattern."""
+    with pytest.raises(DecodeError) as refusal:
+        decode_body("baton.data.ready.v1", json.dumps({"pipeline": "p", "source": source}).encode())
+    assert refusal.value.mend == "write gs://bucket/object or bq://project.dataset.table"
