@@ -5,9 +5,11 @@ retries here (`num_retries=0`): reads are repeated by tenacity, creates never, a
 reported as ambiguous, so that the caller looks before it asks again.
 """
 
+import http.client
 import json
+import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from typing import Any
 
@@ -21,12 +23,23 @@ from googleapiclient.errors import HttpError
 from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_random_exponential
 
 from workers.errors import AlreadyExists, LaunchRefused, NotFound, TransientError
+from workers.logs import logger
 
 _TIMEOUT_S = 60
 _RETRY_FOR_S = 20.0
 _SCOPE = "https://www.googleapis.com/auth/cloud-platform"
 TRANSIENT_CODES = frozenset({408, 425, 429, 500, 502, 503, 504})
-LOST = (httplib2.HttpLib2Error, OSError, auth_errors.TransportError)
+# A token that is not to be had is no answer either, whatever the error's `retryable` says: it is False also where the
+# metadata server did not respond, and whom nobody let in can be let in again.
+LOST = (
+    httplib2.HttpLib2Error,
+    http.client.HTTPException,
+    OSError,
+    auth_errors.TransportError,
+    auth_errors.RefreshError,
+)
+_TOO_FAST = frozenset({"rateLimitExceeded", "userRateLimitExceeded", "quotaExceeded", "RATE_LIMIT_EXCEEDED"})
+_TOO_FAST_TEXT = re.compile(r"\brate ?limit|\bquota exceeded", re.IGNORECASE)
 
 
 class _Kept:
@@ -104,11 +117,17 @@ class GoogleRest:
             TransientError: no clear answer; it may have happened.
         """
         try:
-            answer: dict[str, Any] = self.execute(request)
+            answer: Any = self.execute(request)
         except HttpError as fault:
             raise _translate(fault) from fault
         except LOST as fault:
+            if isinstance(fault, auth_errors.RefreshError):
+                logger().error("no-token", api=self._name, reason=str(fault))
             raise TransientError(f"{request.method} {request.uri}: {fault!r}", ambiguous=True) from fault
+        if not isinstance(answer, dict):  # a proxy's page, say; what the service did is not known
+            raise TransientError(
+                f"{request.method} {request.uri} answered no JSON object: {answer!r:.200}", ambiguous=True
+            )
         return answer
 
     def execute(self, request: Any) -> Any:
@@ -165,7 +184,7 @@ def _translate(fault: HttpError) -> Exception:
     code, message = int(fault.resp.status), _message(fault)
     place = f"{fault.uri.split('?')[0]} answered {code}: {message}"
     # 403 can mean "too fast" as well as "not allowed"
-    if code in TRANSIENT_CODES or (code == 403 and "rate" in message.lower()):
+    if code in TRANSIENT_CODES or (code == 403 and _is_too_fast(_error(fault))):
         refused = code == 429
         return TransientError(place, ambiguous=not refused)
     if code == 404:
@@ -179,16 +198,33 @@ def _translate(fault: HttpError) -> Exception:
     )
 
 
+def _is_too_fast(error: Mapping[str, Any]) -> bool:
+    """Tell it by the reasons that the error gives; by its text only where it gives none."""
+    if error.get("status") == "RESOURCE_EXHAUSTED":
+        return True
+    rows = [*_rows(error, "errors"), *_rows(error, "details")]
+    reasons = {str(row["reason"]) for row in rows if "reason" in row}
+    if reasons:
+        return not reasons.isdisjoint(_TOO_FAST)
+    return _TOO_FAST_TEXT.search(str(error.get("message", ""))) is not None
+
+
+def _rows(error: Mapping[str, Any], key: str) -> list[Mapping[str, Any]]:
+    found = error.get(key)
+    return [row for row in found if isinstance(row, dict)] if isinstance(found, list) else []
+
+
 def _message(fault: HttpError) -> str:
-    return _error(fault).get("message", str(fault.reason))
+    return str(_error(fault).get("message", fault.reason))
 
 
 def _status_word(fault: HttpError) -> str:
-    return _error(fault).get("status", "")
+    return str(_error(fault).get("status", ""))
 
 
-def _error(fault: HttpError) -> dict[str, str]:
+def _error(fault: HttpError) -> dict[str, Any]:
     try:
-        return {key: str(value) for key, value in json.loads(fault.content)["error"].items()}
-    except (ValueError, KeyError, TypeError, AttributeError):
+        found = json.loads(fault.content)["error"]
+    except (ValueError, KeyError, TypeError):
         return {}
+    return found if isinstance(found, dict) else {}

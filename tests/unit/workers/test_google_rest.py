@@ -3,11 +3,13 @@
 import json
 import threading
 from collections.abc import Callable, Iterator
+from http.client import BadStatusLine
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, urlsplit
 
 import httplib2
 import pytest
+from google.auth.exceptions import RefreshError
 from googleapiclient.errors import HttpError
 
 from workers import google_rest
@@ -82,6 +84,81 @@ def test_answers_are_told_apart(code: int, status: str, expected: type[Exception
     assert type(fault) is expected
     assert not getattr(fault, "ambiguous", False)
     assert "why" in str(fault)
+
+
+def forbidden(**error: object) -> Exception:
+    content = json.dumps({"error": {"code": 403, **error}}).encode()
+    return google_rest._translate(HttpError(httplib2.Response({"status": 403}), content, uri="http://api/v1/x"))
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        {"message": "slower, please", "errors": [{"reason": "rateLimitExceeded"}]},
+        {"message": "slower, please", "errors": [{"reason": "userRateLimitExceeded"}]},
+        {"message": "no more today", "errors": [{"reason": "quotaExceeded"}]},
+        {"message": "slower, please", "status": "RESOURCE_EXHAUSTED"},
+        {"message": "slower, please", "status": "PERMISSION_DENIED", "details": [{"reason": "RATE_LIMIT_EXCEEDED"}]},
+        {"message": "Rate Limit Exceeded", "status": "PERMISSION_DENIED"},
+        {"message": "Quota exceeded for quota metric 'Create requests'"},
+    ],
+)
+def test_403_for_being_too_fast_is_tried_again(error: dict[str, object]) -> None:
+    """Google's APIs answer 403 as well as 429 to too many requests."""
+    assert type(forbidden(**error)) is TransientError
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        {"message": "Permission 'dataflow.jobs.create' denied on projects/corporate-ml", "status": "PERMISSION_DENIED"},
+        {"message": "the service account operates elsewhere"},
+        {"message": "see what the rate limit page says", "errors": [{"reason": "forbidden"}]},
+        {"message": "denied", "details": [{"reason": "IAM_PERMISSION_DENIED"}, {"links": []}], "errors": "none"},
+    ],
+)
+def test_403_for_not_being_allowed_is_a_refusal(error: dict[str, object]) -> None:
+    """Letters of a name that happen to be there say nothing."""
+    assert type(forbidden(**error)) is LaunchRefused
+
+
+@pytest.mark.parametrize("content", [b"<html>", b"[]", b'{"error": "denied"}'])
+def test_a_403_in_no_form_that_we_know_is_a_refusal(content: bytes) -> None:
+    """A proxy may answer in Google's place."""
+    fault = HttpError(httplib2.Response({"status": 403}), content, uri="http://api/v1/x")
+    assert type(google_rest._translate(fault)) is LaunchRefused
+
+
+@pytest.mark.parametrize(
+    ("answer", "promised"), [(b'{"jobs": [', 99), (b"<html>Sign in</html>", None), (b"[]", None)], ids=str
+)
+def test_an_answer_that_cannot_be_read_is_no_answer(listener: Listener, answer: bytes, promised: int | None) -> None:
+    """One that was cut, or somebody else's page: what was asked for may have happened."""
+    listener.answer, listener.promised = answer, promised
+    rest = GoogleRest("dataflow", "v1b3", f"http://127.0.0.1:{listener.server_port}")
+    request = rest.service.projects().locations().jobs().list(projectId="p", location="us-central1")
+    with pytest.raises(TransientError) as caught:
+        rest.send(request)
+    assert caught.value.ambiguous
+    listener.answer, listener.promised = b"{}", None
+    assert rest.send(request) == {}, "the connection is good for the next request"
+    rest.close()
+
+
+@pytest.mark.parametrize(
+    "fault", [BadStatusLine(""), RefreshError("metadata server"), RefreshError("revoked")], ids=str
+)
+def test_no_status_and_no_token_are_no_answer(monkeypatch: pytest.MonkeyPatch, fault: Exception) -> None:
+    """The worker goes on when the service, or the key, is there again."""
+    rest = GoogleRest("dataflow", "v1b3", "http://127.0.0.1:1")
+
+    def fail(_request: object) -> None:
+        raise fault
+
+    monkeypatch.setattr(rest, "execute", fail)
+    with pytest.raises(TransientError) as caught:
+        rest.send(rest.service.projects().locations().jobs().list(projectId="p", location="us-central1"))
+    assert caught.value.ambiguous
 
 
 def test_a_collection_is_made_once() -> None:
