@@ -12,7 +12,7 @@ from workers.asking import Asking
 from workers.durations import moment
 from workers.errors import AlreadyExists, NotFound, StageError, TransientError
 from workers.failures import is_worth_another_attempt
-from workers.google_rest import GoogleRest
+from workers.google_rest import GoogleRest, instant
 from workers.labels import STAGE
 from workers.logs import logger
 from workers.record import JobRef
@@ -97,7 +97,10 @@ class Dataflow:
         if not counting or counting[0]["id"] == ours.id or ours.id not in {job["id"] for job in counting}:
             return ours  # one that is not listed yet is younger than all that are: names of active jobs are unique
         logger(job_id=ours.id).warning("twin-cancelled", kept=counting[0]["id"])
-        self.cancel(ours)
+        try:
+            self.cancel(ours)
+        except (StageError, TransientError) as fault:  # it may be over; if it runs, `workers.strays` will see it
+            logger(job_id=ours.id).warning("cancel-refused", reason=str(fault))
         return ref(counting[0], ours.location)
 
     def active(self, location: str, wanted: Mapping[str, str], known: Collection[str]) -> Iterator[dict[str, Any]]:
@@ -121,7 +124,7 @@ class Dataflow:
         request = self._jobs.list(projectId=self._project, location=location, name=name, filter="ALL")
         jobs = self._rest.pages(request, self._jobs.list_next, "jobs")
         mine = [job for job in jobs if job.get("name") == name and ("labels" not in job or _carries(job, labels))]
-        return sorted(mine, key=lambda job: (job.get("createTime", ""), job["id"]))
+        return sorted(mine, key=lambda job: (instant(job.get("createTime", "")), job["id"]))
 
     def statuses(self, jobs: Sequence[JobRef]) -> dict[str, JobStatus]:
         """Return the status of each job; a few are asked for one by one, many by listing the active ones."""

@@ -10,6 +10,7 @@ import json
 import re
 import threading
 from collections.abc import Iterator, Mapping
+from datetime import datetime
 from functools import lru_cache
 from typing import Any
 
@@ -38,6 +39,7 @@ LOST = (
     auth_errors.TransportError,
     auth_errors.RefreshError,
 )
+_TIME = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?(Z|[+-]\d\d:\d\d)")
 _TOO_FAST = frozenset({"rateLimitExceeded", "userRateLimitExceeded", "quotaExceeded", "RATE_LIMIT_EXCEEDED"})
 _TOO_FAST_TEXT = re.compile(r"\brate ?limit|\bquota exceeded", re.IGNORECASE)
 
@@ -178,6 +180,22 @@ def credentials() -> Any:
     """Return Application Default Credentials."""
     found, _ = google.auth.default(scopes=[_SCOPE])
     return found
+
+
+def instant(text: str) -> tuple[int, int, str]:
+    """Return an RFC 3339 time for comparison: seconds, nanoseconds; what is no such time comes first, by its text.
+
+    The services leave out the digits of a fraction that are zero, and all of it for a full second: as text "…00Z" comes
+    after "…00.5Z".
+    """
+    found = _TIME.fullmatch(text)
+    try:
+        whole = None if found is None else datetime.fromisoformat(found[1] + found[3])
+    except ValueError:  # the 31st of February
+        whole = None
+    if found is None or whole is None:
+        return 0, 0, text
+    return int(whole.timestamp()), int((found[2] or "").ljust(9, "0")), ""
 
 
 def _translate(fault: HttpError) -> Exception:

@@ -10,9 +10,9 @@ from typing import Any
 
 from workers.asking import Asking
 from workers.durations import moment
-from workers.errors import NotFound
+from workers.errors import NotFound, StageError, TransientError
 from workers.failures import is_worth_another_attempt
-from workers.google_rest import GoogleRest
+from workers.google_rest import GoogleRest, instant
 from workers.logs import logger
 from workers.record import JobRef
 from workers.stage import JobState, JobStatus
@@ -102,7 +102,10 @@ class CustomJobs:
         if not older:
             return ref(created, location)
         logger(job_id=created["name"]).warning("twin-cancelled", kept=older[0]["name"])
-        self.cancel(ref(created, location))
+        try:
+            self.cancel(ref(created, location))
+        except (StageError, TransientError) as fault:  # it may be over; if it runs, `workers.strays` will see it
+            logger(job_id=created["name"]).warning("cancel-refused", reason=str(fault))
         return ref(older[0], location)
 
     def active(self, wanted: Mapping[str, str], location: str) -> list[dict[str, Any]]:
@@ -216,9 +219,9 @@ def _labelled(labels: Mapping[str, str]) -> str:
     return " AND ".join(f'labels.{key}="{value}"' for key, value in sorted(labels.items()))
 
 
-def _age(job: Mapping[str, Any]) -> tuple[str, str]:
+def _age(job: Mapping[str, Any]) -> tuple[tuple[int, int, str], str]:
     """Order jobs by their creation, the same for everybody who looks."""
-    return job.get("createTime", ""), job["name"]
+    return instant(job.get("createTime", "")), job["name"]
 
 
 def ref(job: Mapping[str, Any], location: str) -> JobRef:

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from workers.dataflow import Dataflow
+from workers.errors import LaunchRefused, TransientError
 
 NAME, LABELS = "p-preprocess-r1-a1", {"baton-run": "r1"}
 
@@ -64,3 +65,23 @@ def test_an_older_twin_is_kept_by_whoever_may_have_one(is_alone: bool, kept: str
     job = Dataflow(service, "p").launch(NAME, "l", "gs://b/t.json", {}, environment, ask)  # type: ignore[arg-type]
     assert asked == [2]
     assert (job.id, service.calls) == (kept, calls)
+
+
+@pytest.mark.parametrize("fault", [LaunchRefused("400", "it is over"), TransientError("503")], ids=str)
+def test_a_younger_twin_that_cannot_be_cancelled_fails_nothing(fault: Exception) -> None:
+    """It may be over already; the older is kept all the same, and of two in a second the first is the older."""
+    service = Service()
+    service.add()["createTime"] = "2026-01-01T00:00:02Z"
+
+    def late(**_: Any) -> Any:
+        service.made[1]["createTime"] = "2026-01-01T00:00:02.500Z"
+        return lambda: iter(service.made)
+
+    def refuse() -> None:
+        raise fault
+
+    service.list = late  # type: ignore[method-assign]
+    service.update = lambda jobId, **_: refuse  # type: ignore[method-assign]
+    environment = {"additionalUserLabels": LABELS}
+    job = Dataflow(service, "p").launch(NAME, "l", "gs://b/t.json", {}, environment)  # type: ignore[arg-type]
+    assert job.id == "1"

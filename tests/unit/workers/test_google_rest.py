@@ -15,7 +15,7 @@ from googleapiclient.errors import HttpError
 from workers import google_rest
 from workers.dataflow import Dataflow
 from workers.errors import AlreadyExists, LaunchRefused, NotFound, TransientError
-from workers.google_rest import GoogleRest
+from workers.google_rest import GoogleRest, instant
 from workers.record import JobRef
 
 
@@ -187,3 +187,20 @@ def test_a_list_that_lacks_a_region_is_no_list(listener: Listener) -> None:
     fields = [parse_qs(urlsplit(path).query).get("fields", []) for path in listener.paths]
     assert all("failedLocation" in asked[0].split(",") for asked in fields if asked), "or it would be left out"
     assert sum(map(bool, fields)) == 1
+
+
+def test_times_are_compared_as_times() -> None:
+    """A fraction is left out where it is zero, and has as many digits as it needs."""
+    ordered = [
+        "",
+        "2026-02-31T00:00:00Z",
+        "yesterday",
+        "2026-01-01T00:59:59.999999999+01:00",
+        "2026-01-01T00:00:00Z",
+        "2026-01-01T00:00:00.000000001Z",
+        "2026-01-01T00:00:00.05Z",
+        "2026-01-01T00:00:00.500000Z",
+        "2026-01-01T00:00:01Z",
+    ]
+    assert sorted(reversed(ordered), key=instant) == ordered
+    assert instant("2026-01-01T00:00:00Z") == instant("2026-01-01T01:00:00.000+01:00")

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from tests.support.vertex_project import Project
+from workers.errors import LaunchRefused, TransientError
 from workers.vertex import CustomJobs
 
 LABELS = {"baton-run": "r1"}
@@ -82,3 +83,32 @@ def test_only_who_may_have_a_twin_looks_for_one(is_alone: bool) -> None:
     CustomJobs(Project(service)).create(body(), "l", ask)
     assert asked == [1]
     assert listed == ([] if is_alone else [1])
+
+
+@pytest.mark.parametrize("fault", [LaunchRefused("400", "it is over"), TransientError("503")], ids=str)
+def test_a_younger_twin_that_cannot_be_cancelled_fails_nothing(fault: Exception) -> None:
+    """It may be over already; the older runs, and is the attempt's job."""
+    service = Service()
+
+    def refuse(name: str, body: dict[str, Any]) -> dict[str, Any]:
+        raise fault
+
+    service.customJobs_cancel = refuse  # type: ignore[method-assign]
+    jobs = CustomJobs(Project(service))
+    older = jobs.create(body(), "l")
+    assert jobs.create(body(), "l") == older
+
+
+def test_of_two_in_one_second_the_first_is_the_older() -> None:
+    """The full second is written without a fraction."""
+    service = Service()
+    jobs = CustomJobs(Project(service))
+    jobs.create(body(), "l", lambda: True)
+    jobs.create(body(), "l", lambda: True)
+    first, second = service.jobs.values()
+    first["createTime"], second["createTime"] = "2026-01-01T00:00:01Z", "2026-01-01T00:00:01.500000Z"
+    found = jobs.find(LABELS, "l")
+    assert found is not None
+    assert found.id == first["name"]
+    second["createTime"] = "2026-01-01T00:00:01.000Z"
+    assert jobs.find(LABELS, "l") == found, "made at the same time: by name"
