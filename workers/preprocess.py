@@ -14,6 +14,7 @@ from workers.errors import BadOutput, PipelineError
 from workers.folders import run_folder
 from workers.labels import LEDGER, STAGE, job_labels, ledger_label
 from workers.pipeline import PipelineSpec, PreprocessSection
+from workers.plain import is_text
 from workers.record import JobRef
 from workers.settings import Settings
 from workers.sources import Sources, read_json
@@ -21,6 +22,7 @@ from workers.stage import Context, JobState, JobStatus
 from workers.strays import Labelled
 
 NAME = "preprocess"
+_MEND = "mend what the Beam job writes"
 
 
 def section(spec: PipelineSpec) -> PreprocessSection:
@@ -80,7 +82,8 @@ class DataflowPhase:
                 yield Labelled(ref(job, location), labels["baton-run"], int(labels["baton-attempt"]))
 
     def is_active(self, job: JobRef) -> bool:
-        return self._dataflow.statuses([job])[job.id].state is JobState.ACTIVE
+        status = self._dataflow.statuses([job]).get(job.id)
+        return status is not None and status.state is JobState.ACTIVE
 
     def log_tail(self, job: JobRef) -> tuple[str, ...]:
         return self._dataflow.messages(job)
@@ -95,11 +98,15 @@ class DataflowPhase:
                 "eval_examples": int(manifest["eval"]["rows"]),
                 "rejected_rows": int(manifest["rejects"]["total"]),
             }
-        except (KeyError, TypeError, ValueError) as fault:
-            raise BadOutput(
-                f"{dataset}/manifest.json lacks a count ({fault!r})", "mend what the Beam job writes"
-            ) from fault
-        return {"dataset_uri": dataset, "digest": manifest.get("digest"), **counts}
+        except (KeyError, TypeError, ValueError, OverflowError) as fault:
+            raise BadOutput(f"{dataset}/manifest.json lacks a count ({fault!r})", _MEND) from fault
+        for name, count in counts.items():
+            if count < 0:
+                raise BadOutput(f"{dataset}/manifest.json gives {name} = {count}, less than nothing", _MEND)
+        digest = manifest.get("digest")
+        if digest is not None and not is_text(digest):
+            raise BadOutput(f"{dataset}/manifest.json gives digest = {digest!r:.80}, which is no text", _MEND)
+        return {"dataset_uri": dataset, "digest": digest, **counts}
 
     def _output(self, context: Context) -> str:
         return f"{run_folder(context, self._settings)}/{NAME}-a{context.attempt}"

@@ -7,6 +7,7 @@ from typing import Any
 
 from workers.endpoint import EndpointWork, section, train_done
 from workers.errors import BadOutput
+from workers.plain import is_number, is_plain
 from workers.record import JobRef
 from workers.settings import Settings
 from workers.sources import Sources, split_uri
@@ -47,15 +48,25 @@ class SmokePhase(EndpointWork):
             raise BadOutput(f"{uri} is not there, so the rollout cannot be checked", mend)
         try:
             sample: dict[str, Any] = json.loads(content)
-            if not sample["instances"] or len(sample["instances"]) != len(sample["predictions"]):
-                raise BadOutput(f"{uri} holds no pairs of instance and prediction", mend)
-        except (ValueError, KeyError, TypeError) as fault:
+            instances, predictions = sample["instances"], sample["predictions"]
+        except (ValueError, KeyError, TypeError, RecursionError) as fault:
             raise BadOutput(f"{uri} cannot be read ({fault!r})", mend) from fault
+        is_paired = isinstance(instances, list) and isinstance(predictions, list) and len(instances) == len(predictions)
+        if not instances or not is_paired:
+            raise BadOutput(f"{uri} holds no pairs of instance and prediction", mend)
+        for index, pair in enumerate(zip(instances, predictions, strict=True)):
+            if not is_plain(list(pair)):
+                raise BadOutput(
+                    f"{uri} holds a value at {index} that is no JSON, such as NaN ({pair!r:.200})",
+                    "the training may have diverged: let the trainer write finite numbers",
+                )
         return sample
 
 
 def _compare(answer: Mapping[str, Any], sample: Mapping[str, Any], tolerance: float, place: str) -> None:
     predictions, wanted = answer.get("predictions", []), sample["predictions"]
+    if not isinstance(predictions, list):
+        raise BadOutput(f"{place} answered predictions = {predictions!r:.200}, no list", "mend the serving container")
     if len(predictions) != len(wanted):
         raise BadOutput(
             f"{place} answered {len(predictions)} predictions to {len(wanted)} instances", "mend the serving container"
@@ -72,7 +83,6 @@ def _is_close(got: Any, want: Any, tolerance: float) -> bool:
     if isinstance(want, list):
         same = isinstance(got, list) and len(got) == len(want)
         return same and all(_is_close(g, w, tolerance) for g, w in zip(got, want, strict=True))
-    if isinstance(want, int | float) and not isinstance(want, bool):
-        number = isinstance(got, int | float) and not isinstance(got, bool) and math.isfinite(got)
-        return number and math.isclose(got, want, rel_tol=tolerance, abs_tol=tolerance)
+    if is_number(want):
+        return is_number(got) and math.isclose(got, want, rel_tol=tolerance, abs_tol=tolerance)
     return bool(got == want)

@@ -13,6 +13,7 @@ from workers.errors import BadOutput, PipelineError
 from workers.folders import run_folder
 from workers.labels import LEDGER, STAGE, job_labels, ledger_label
 from workers.pipeline import PipelineSpec, TrainSection
+from workers.plain import is_number, is_text
 from workers.record import JobRef
 from workers.settings import Settings
 from workers.sources import Sources, read_json
@@ -70,11 +71,12 @@ class CustomJobPhase:
                     yield Labelled(ref(job, location), labels["baton-run"], int(labels["baton-attempt"]))
 
     def is_active(self, job: JobRef) -> bool:
-        return self._jobs.statuses([job])[job.id].state is JobState.ACTIVE
+        status = self._jobs.statuses([job]).get(job.id)
+        return status is not None and status.state is JobState.ACTIVE
 
     def log_tail(self, job: JobRef) -> tuple[str, ...]:
-        status = self._jobs.statuses([job])[job.id]
-        return tuple(status.message.splitlines()[-20:])
+        status = self._jobs.statuses([job]).get(job.id)
+        return () if status is None else tuple(status.message.splitlines()[-20:])
 
     def collect(self, context: Context, job: JobRef) -> dict[str, Any]:
         """Read the metrics, which the trainer writes last."""
@@ -83,6 +85,14 @@ class CustomJobPhase:
         metrics = {k: v for k, v in body.items() if isinstance(v, int | float) and not isinstance(v, bool)}
         if not metrics:
             raise BadOutput(f"{model}/metrics.json holds no number", "mend what the trainer writes")
+        for name, value in metrics.items():
+            if not is_text(name):
+                raise BadOutput(f"{model}/metrics.json has a metric {name!r:.80}", "name it in UTF-8")
+            if not is_number(value):
+                raise BadOutput(
+                    f"the training diverged: {name} = {value!r:.80} in {model}/metrics.json",
+                    "lower the learning rate or mend the data, then start a new run",
+                )
         return {"model_uri": model, "metrics": metrics}
 
     def _body(self, context: Context) -> dict[str, Any]:
