@@ -2,9 +2,12 @@
 
 import json
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
-from typing import Any
+from types import UnionType
+from typing import Any, Union, get_args, get_origin
+
+from pydantic import BaseModel
 
 from messages import Event
 from messages.codec import decode_body
@@ -141,7 +144,7 @@ class Moves:
         found = self._claims.get(key)
         if found is None:
             found = self._claims[key] = (
-                PipelineSpec.model_validate(record.config),
+                PipelineSpec.model_validate(_known(PipelineSpec, record.config)),
                 Parameters.model_validate(record.params),
                 decode_body(record.trigger.type, json.dumps(record.trigger.body).encode()),
             )
@@ -155,3 +158,24 @@ class Moves:
                 raise TransientError("late: look again before doing anything", retry_after_s=0.0)
 
         return fence
+
+
+def _known(model: type[BaseModel], body: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what `model` knows of `body`, at every level.
+
+    A run may have been claimed by a newer version whose pipelines have more keys; this one carries it on without them. (In a
+    TOML an unknown key is a slip of the pen, and an error.)
+    """
+    known = {}
+    for name, field in model.model_fields.items():
+        if name in body:
+            section = _section_of(field.annotation)
+            value = body[name]
+            known[name] = _known(section, value) if section and isinstance(value, Mapping) else value
+    return known
+
+
+def _section_of(annotation: Any) -> type[BaseModel] | None:
+    """Return the model that a field holds, by itself or as one of several choices; None where it holds none."""
+    choices = get_args(annotation) if get_origin(annotation) in (Union, UnionType) else (annotation,)
+    return next((c for c in choices if isinstance(c, type) and issubclass(c, BaseModel)), None)
