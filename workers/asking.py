@@ -6,6 +6,7 @@ listed when there were many more jobs is so found out in time.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TypeVar
 
 from workers.errors import StageError, TransientError, WorkerError
 from workers.logs import logger
@@ -13,6 +14,7 @@ from workers.record import JobRef
 from workers.stage import JobStatus
 
 AT_MOST = 3
+T = TypeVar("T")
 
 
 class Asking:
@@ -21,6 +23,8 @@ class Asking:
     def __init__(self) -> None:
         self._credit: dict[str, int] = {}
         self._unanswered: set[str] = set()  # jobs whose own record was not to be had when it was asked for last
+        self._places: set[str] = set()  # locations with jobs of ours
+        self._searched: set[str] = set()  # locations that are asked to be searched for strays
 
     def statuses(
         self,
@@ -40,6 +44,7 @@ class Asking:
         by_location: dict[str, list[JobRef]] = {}
         for job in jobs:
             by_location.setdefault(job.location, []).append(job)
+        self._places.update(by_location)
         found: dict[str, JobStatus] = {}
         fault: WorkerError | None = None
         for location, group in by_location.items():
@@ -98,3 +103,22 @@ class Asking:
     def listed(self, location: str, pages: int) -> None:
         """Take note of how many pages the active jobs took."""
         self._credit[location] = pages
+
+    def works_in(self, location: str) -> None:
+        """Take note of a location where jobs of ours may be."""
+        self._places.add(location)
+
+    def everywhere(self, location: str, search: Callable[[str], list[T]]) -> list[T]:
+        """Search `location`, and where jobs of ours are known to be though nobody has asked for a search there.
+
+        A worker that was started again learns of a run's own region only by what it watches. Such a region's refusal or
+        silence is only said: what is found in `location` must not wait for it.
+        """
+        self._searched.add(location)
+        found = search(location)
+        for place in sorted(self._places - self._searched):
+            try:
+                found += search(place)
+            except (StageError, TransientError) as fault:
+                logger(location=place).warning("search-unanswered", reason=str(fault))
+        return found

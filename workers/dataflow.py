@@ -34,7 +34,7 @@ class Dataflow:
         self._rest = rest
         self._project = project
         self._asking = Asking()
-        self._others: set[str] = set()  # active jobs that turned out to be of another ledger
+        self._others: dict[str, set[str]] = {}  # location -> active jobs that turned out to be of another ledger
 
     def close(self) -> None:
         """Close the connections."""
@@ -46,6 +46,7 @@ class Dataflow:
 
     def find(self, name: str, labels: Mapping[str, str], location: str) -> JobRef | None:
         """Return the job of that name that counts: the first made that was not cancelled; None where there is none."""
+        self._asking.works_in(location)
         jobs = self._named(name, labels, location)
         # All cancelled: the attempt was stopped, and that is its outcome.
         chosen = ([job for job in jobs if job.get("currentState") not in _CANCELLING] or jobs)[:1]
@@ -79,6 +80,7 @@ class Dataflow:
                 "environment": environment,
             }
         }
+        self._asking.works_in(location)
         labels = environment["additionalUserLabels"]
         templates = self._rest.service.projects().locations().flexTemplates()
         try:
@@ -104,20 +106,27 @@ class Dataflow:
         return ref(counting[0], ours.location)
 
     def active(self, location: str, wanted: Mapping[str, str], known: Collection[str]) -> Iterator[dict[str, Any]]:
-        """Yield the active jobs that carry the labels `wanted` and are not `known`, with their labels."""
+        """Yield the active jobs that carry the labels `wanted` and are not `known`, with their labels and location.
+
+        They are of `location`, and of others where jobs of ours are known to be and nobody asks for a search.
+        """
+        yield from self._asking.everywhere(location, lambda place: list(self._strays_in(place, wanted, known)))
+
+    def _strays_in(self, location: str, wanted: Mapping[str, str], known: Collection[str]) -> Iterator[dict[str, Any]]:
         request = self._jobs.list(projectId=self._project, location=location, filter="ACTIVE", pageSize=_PAGE)
         listed = self._rest.pages(request, self._jobs.list_next, "jobs")
         mine = [job for job in listed if job["id"] not in known and f"-{wanted[STAGE]}-" in job.get("name", "")]
-        self._others.intersection_update([job["id"] for job in mine])
+        others = self._others.setdefault(location, set())
+        others.intersection_update([job["id"] for job in mine])
         for job in mine:
-            if job["id"] in self._others:
+            if job["id"] in others:
                 continue
             if "labels" not in job:  # a summary may come without them
                 job = self._rest.read(self._jobs.get(projectId=self._project, location=location, jobId=job["id"]))
             if _carries(job, wanted):
-                yield job
+                yield {"location": location, **job}
             else:
-                self._others.add(job["id"])
+                others.add(job["id"])
 
     def _named(self, name: str, labels: Mapping[str, str], location: str) -> list[dict[str, Any]]:
         """Return the jobs of that name, the first made first; another ledger's may have the same name."""

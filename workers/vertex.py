@@ -5,6 +5,7 @@ attempt; look by label before creating, and after creating look again where some
 the earliest counts and the others are cancelled. Source: aiplatform v1 discovery document.
 """
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -19,6 +20,7 @@ from workers.stage import JobState, JobStatus
 
 _PAGE = 100  # more is not documented
 _STATES = "customJobs(name,state),nextPageToken"  # all that a look needs of ten thousand jobs
+_PLACE = re.compile(r"/locations/([^/]+)/")
 KIND = "custom-job"
 _SUCCEEDED = {"JOB_STATE_SUCCEEDED", "JOB_STATE_PARTIALLY_SUCCEEDED"}
 _FAILED = {"JOB_STATE_FAILED", "JOB_STATE_EXPIRED"}
@@ -73,6 +75,7 @@ class CustomJobs:
 
     def find(self, labels: Mapping[str, str], location: str) -> JobRef | None:
         """Return the job with these labels that counts: the first made that was not cancelled; None if none."""
+        self._asking.works_in(location)
         jobs = self._with_labels(labels, location)
         counting = [job for job in jobs if job.get("state") not in _CANCELLING]
         chosen = (counting or jobs)[:1]
@@ -92,6 +95,7 @@ class CustomJobs:
             LaunchRefused: Vertex AI will not run it as asked.
             TransientError: no clear answer; look before creating again.
         """
+        self._asking.works_in(location)
         jobs = self._vertex.locations(location).customJobs()
         rest = self._vertex.rest(location)
         created = rest.send(jobs.create(parent=self._vertex.parent(location), body=body))
@@ -109,9 +113,13 @@ class CustomJobs:
         return ref(older[0], location)
 
     def active(self, wanted: Mapping[str, str], location: str) -> list[dict[str, Any]]:
-        """Return the active jobs that carry the labels `wanted`, with what tells them apart."""
+        """Return the active jobs that carry the labels `wanted`, with what tells them apart.
+
+        They are of `location`, and of others where jobs of ours are known to be and nobody asks for a search.
+        """
         fields = "customJobs(name,displayName,labels,state,createTime),nextPageToken"
-        return self._listed(f"{_labelled(wanted)} AND ({_ACTIVE})", location, fields=fields)
+        filter_text = f"{_labelled(wanted)} AND ({_ACTIVE})"
+        return self._asking.everywhere(location, lambda place: self._listed(filter_text, place, fields=fields))
 
     def statuses(self, jobs: Sequence[JobRef]) -> dict[str, JobStatus]:
         """Return the status of each job; a few are asked for one by one, many by listing those not ended."""
@@ -225,10 +233,10 @@ def _age(job: Mapping[str, Any]) -> tuple[tuple[int, int, str], str]:
 
 
 def ref(job: Mapping[str, Any], location: str) -> JobRef:
-    """Return a custom job of the API as ours."""
-    return JobRef(
-        id=job["name"], name=job["displayName"], kind=KIND, location=location, state=str(job.get("state", ""))
-    )
+    """Return a custom job of the API as ours; its name tells its location, and `location` is for where it does not."""
+    named = _PLACE.search(job["name"])
+    place = location if named is None else named[1]
+    return JobRef(id=job["name"], name=job["displayName"], kind=KIND, location=place, state=str(job.get("state", "")))
 
 
 def _status(job: Mapping[str, Any]) -> JobStatus:
