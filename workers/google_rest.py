@@ -25,6 +25,7 @@ from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_r
 
 from workers.errors import AlreadyExists, LaunchRefused, NotFound, TransientError
 from workers.logs import logger
+from workers.transport import Transport
 
 _TIMEOUT_S = 60
 _RETRY_FOR_S = 20.0
@@ -154,7 +155,7 @@ class GoogleRest:
     def _http(self) -> Any:
         http = getattr(self._local, "http", None)
         if http is None:
-            plain = httplib2.Http(timeout=_TIMEOUT_S)
+            plain = Transport(timeout=_TIMEOUT_S)
             plain.redirect_codes = plain.redirect_codes - {308}  # resumable uploads answer 308; not a redirect
             http = google_auth_httplib2.AuthorizedHttp(self._credentials(), http=plain)
             self._local.http = http
