@@ -94,7 +94,10 @@ class Dataflow:
         return ours if is_alone() else self._first_of_twins(ours, labels)
 
     def _first_of_twins(self, ours: JobRef, labels: Mapping[str, str]) -> JobRef:
-        twins = self._named(ours.name, labels, ours.location)
+        try:
+            twins = self._named(ours.name, labels, ours.location)
+        except TransientError as fault:  # the job is there, listed or not
+            raise TransientError(str(fault), ambiguous=True) from fault
         counting = [job for job in twins if job.get("currentState") not in _CANCELLING]
         if not counting or counting[0]["id"] == ours.id or ours.id not in {job["id"] for job in counting}:
             return ours  # one that is not listed yet is younger than all that are: names of active jobs are unique

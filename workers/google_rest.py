@@ -213,7 +213,9 @@ def _translate(fault: HttpError) -> Exception:
     if code == 409:
         return AlreadyExists(place, "use the one that is there")
     return LaunchRefused(
-        place, "mend the request: the pipeline's TOML, the event's parameters, or the worker's permissions"
+        place,
+        "mend the request: the pipeline's TOML, the event's parameters, or the worker's permissions",
+        retry=_status_word(fault) == "FAILED_PRECONDITION",  # what is in the way now may be gone at the next attempt
     )
 
 

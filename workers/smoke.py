@@ -6,13 +6,16 @@ from collections.abc import Mapping
 from typing import Any
 
 from workers.endpoint import EndpointWork, section, train_done
-from workers.errors import BadOutput
+from workers.errors import BadOutput, TransientError
 from workers.plain import is_number, is_plain
 from workers.record import JobRef
 from workers.settings import Settings
 from workers.sources import Sources, split_uri
 from workers.stage import Context
 from workers.vertex import Vertex
+
+_NOT_YET_S = 1.0  # traffic that was moved may take a moment to arrive
+_SHOWN, _SHOWN_CHARACTERS = 3, 2000
 
 
 class SmokePhase(EndpointWork):
@@ -33,8 +36,14 @@ class SmokePhase(EndpointWork):
         name = self._endpoint_name(context)
         request = self._api(context).endpoints().predict(endpoint=name, body={"instances": sample["instances"]})
         answer = self._read(context, request)
+        mine = self._mine(context)
+        if answer.get("deployedModelId", mine) != mine:
+            raise TransientError(
+                f"{name} answers with deployed model {answer['deployedModelId']}, traffic has not moved to {mine} yet",
+                retry_after_s=_NOT_YET_S,
+            )
         _compare(answer, sample, section(context.spec).tolerance, name)
-        return self._there(context, name).model_copy(update={"data": {"predictions": answer["predictions"][:3]}})
+        return self._there(context, name).model_copy(update={"data": {"predictions": _some(answer["predictions"])}})
 
     def collect(self, context: Context, job: JobRef) -> dict[str, Any]:
         return dict(job.data)
@@ -61,6 +70,12 @@ class SmokePhase(EndpointWork):
                     "the training may have diverged: let the trainer write finite numbers",
                 )
         return sample
+
+
+def _some(predictions: list[Any]) -> list[Any]:
+    """Return the first few for people to see, as far as they are short: the ledger is written at every step."""
+    first = predictions[:_SHOWN]
+    return first if len(json.dumps(first)) <= _SHOWN_CHARACTERS else []
 
 
 def _compare(answer: Mapping[str, Any], sample: Mapping[str, Any], tolerance: float, place: str) -> None:

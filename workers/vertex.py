@@ -101,7 +101,10 @@ class CustomJobs:
         created = rest.send(jobs.create(parent=self._vertex.parent(location), body=body))
         if is_alone():
             return ref(created, location)
-        listed = self._with_labels(body["labels"], location)
+        try:
+            listed = self._with_labels(body["labels"], location)
+        except TransientError as fault:  # the job is there, listed or not
+            raise TransientError(str(fault), ambiguous=True) from fault
         older = [job for job in listed if job.get("state") not in _CANCELLING and _age(job) < _age(created)]
         if not older:
             return ref(created, location)

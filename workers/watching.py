@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from workers.ending import Ends
-from workers.errors import BadOutput, StageError
+from workers.errors import BadOutput, StageError, TransientError
 from workers.held import Held
 from workers.launching import failure_of, go_on, skip
 from workers.ledger import Entry
@@ -119,6 +119,10 @@ class Watches:
             if moves.is_optional(record):
                 return skip(moves, self._ends, entry, fault.message)
             return self._ends.attempt_failed(entry, failure_of(fault, phase.log_tail(job)), retry=fault.retry)
+        except TransientError:
+            if record.run_id in moves.cancelled and not moves.is_optional(record):
+                return self._ends.cancelled(entry)  # nobody needs what the job left
+            raise
         if self._comes_in_time(record) and moves.ledger.is_cancelled(record.run_id):
             return self._ends.cancelled(entry)
         return go_on(moves, self._ends, entry, given)

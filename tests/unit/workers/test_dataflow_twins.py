@@ -85,3 +85,17 @@ def test_a_younger_twin_that_cannot_be_cancelled_fails_nothing(fault: Exception)
     environment = {"additionalUserLabels": LABELS}
     job = Dataflow(service, "p").launch(NAME, "l", "gs://b/t.json", {}, environment)  # type: ignore[arg-type]
     assert job.id == "1"
+
+
+def test_a_job_that_is_there_but_cannot_be_looked_at_is_unclear() -> None:
+    """A 429 says that nothing was done; of the job that was launched before it that is not true."""
+    service = Service()
+
+    def busy(**_: Any) -> Any:
+        raise TransientError("429")
+
+    service.list = busy  # type: ignore[method-assign]
+    environment = {"additionalUserLabels": LABELS}
+    with pytest.raises(TransientError) as unclear:
+        Dataflow(service, "p").launch(NAME, "l", "gs://b/t.json", {}, environment)  # type: ignore[arg-type]
+    assert unclear.value.ambiguous

@@ -181,3 +181,22 @@ def test_a_record_that_cannot_be_read_does_not_keep_other_runs_from_being_stoppe
     world.clock.move(SETTLE_S)
     assert engine.settle_cancellations() == ["r1", "r2"]
     assert list(world.ledger.cancelling()) == ["r1"]
+
+
+def test_a_cancelled_run_does_not_wait_for_what_its_job_left(world: StageWorld) -> None:
+    """Its store may be away for hours; nobody needs it any more."""
+    world.intake().accept(world.message())
+    engine = world.engine()
+    watch = engine.advance("r1")
+    assert isinstance(watch, Watch)
+
+    def away(context: Context, job: JobRef) -> dict[str, Any]:
+        raise TransientError("503")
+
+    world.jobs[0].collect = away  # type: ignore[method-assign]
+    with pytest.raises(TransientError):
+        engine.observe(watch.entry, JobStatus(JobState.SUCCEEDED))
+    world.ledger.cancel("r1", "somebody", world.clock.now)
+    engine.settle_cancellations()
+    assert isinstance(engine.observe(watch.entry, JobStatus(JobState.SUCCEEDED)), Done)
+    assert world.record().outcome is Outcome.CANCELLED

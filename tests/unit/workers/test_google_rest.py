@@ -86,6 +86,15 @@ def test_answers_are_told_apart(code: int, status: str, expected: type[Exception
     assert "why" in str(fault)
 
 
+@pytest.mark.parametrize(("status", "retry"), [("FAILED_PRECONDITION", True), ("INVALID_ARGUMENT", False)])
+def test_what_is_in_the_way_now_may_be_gone_at_the_next_attempt(status: str, retry: bool) -> None:
+    """Another operation on the same endpoint, for example; a wrong request stays wrong."""
+    content = json.dumps({"error": {"code": 400, "status": status, "message": "why"}}).encode()
+    fault = google_rest._translate(HttpError(httplib2.Response({"status": 400}), content, uri="http://api/v1/x"))
+    assert isinstance(fault, LaunchRefused)
+    assert fault.retry is retry
+
+
 def forbidden(**error: object) -> Exception:
     content = json.dumps({"error": {"code": 403, **error}}).encode()
     return google_rest._translate(HttpError(httplib2.Response({"status": 403}), content, uri="http://api/v1/x"))

@@ -11,7 +11,8 @@ from messages.codec import encode_body
 from tests.simulation.worker import settings
 from tests.support.vertex_project import Project
 from workers.dataflow import Dataflow
-from workers.errors import BadOutput
+from workers.endpoint import deployed_model_id_of
+from workers.errors import BadOutput, TransientError
 from workers.pipeline import PipelineSpec
 from workers.plain import is_plain
 from workers.preprocess import DataflowPhase
@@ -184,3 +185,21 @@ def test_a_job_whose_state_cannot_be_learned_is_no_active_one() -> None:
 
 def _object(parts: dict[str, str]) -> str:
     return "{" + ", ".join(f'"{key}": {value}' for key, value in parts.items()) + "}"
+
+
+SAMPLE = '{"instances": [{"x": 1}], "predictions": [2.0]}'
+
+
+def test_traffic_that_has_not_arrived_is_waited_for() -> None:
+    """Else the model that served before would be what is tested."""
+    mine = deployed_model_id_of("r1", 1)
+    with pytest.raises(TransientError, match=f"deployed model 7, traffic has not moved to {mine} yet"):
+        smoked(SAMPLE, {"predictions": [2.0], "deployedModelId": "7"})
+    assert smoked(SAMPLE, {"predictions": [2.0], "deployedModelId": mine}) == {"predictions": [2.0]}
+
+
+def test_the_ledger_keeps_no_megabytes_of_predictions() -> None:
+    """A mask for each pixel would be written again at every step."""
+    mask = [0.5] * 65_536
+    sample = json.dumps({"instances": [1], "predictions": [mask]})
+    assert smoked(sample, {"predictions": [mask]}) == {"predictions": []}

@@ -112,3 +112,17 @@ def test_of_two_in_one_second_the_first_is_the_older() -> None:
     assert found.id == first["name"]
     second["createTime"] = "2026-01-01T00:00:01.000Z"
     assert jobs.find(LABELS, "l") == found, "made at the same time: by name"
+
+
+@pytest.mark.parametrize("is_ambiguous", [True, False])
+def test_a_job_that_is_there_but_cannot_be_looked_at_is_unclear(is_ambiguous: bool) -> None:
+    """A 429 says that nothing was done; of the job that was made before it that is not true."""
+    service = Service()
+
+    def busy(**_: Any) -> Iterator[dict[str, Any]]:
+        raise TransientError("429", ambiguous=is_ambiguous)
+
+    service.customJobs_list = busy  # type: ignore[method-assign]
+    with pytest.raises(TransientError) as unclear:
+        CustomJobs(Project(service)).create(body(), "l")
+    assert unclear.value.ambiguous
