@@ -42,7 +42,7 @@ class JobView:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One line of a stage's history."""
+    """One line of a stage's history; `left_out` steps like it came just before and are not told."""
 
     time: datetime
     state: str
@@ -51,6 +51,7 @@ class Step:
     job_id: str
     by: str
     note: str
+    left_out: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +170,16 @@ def run_of(run_id: str, records: Iterable[StageRecord], is_cancelled: bool = Fal
 def stage_of(record: StageRecord) -> StageView:
     """Return a record as a stage to look at."""
     steps = tuple(
-        Step(step.time, step.state.value, step.attempt, step.phase, step.job_id, step.by, step.note)
+        Step(
+            step.time,
+            step.state.value,
+            step.attempt,
+            step.phase,
+            step.job_id,
+            step.by,
+            step.note,
+            step.left_out or 0,
+        )
         for step in record.history
     )
     done = next((step.time for step in record.history if step.state is State.FINISHED), None)

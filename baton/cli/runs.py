@@ -18,7 +18,7 @@ RUN_SHAPE = (
     "{id, pipeline, state: waiting|running|succeeded|failed|cancelled, started, ended, params, parent, metrics, endpoint, "
     "failure: {stage, reason, message, mend, log_tail}, stages: [{name, state, outcome, attempt, phase, job: {id, name, "
     "kind, state, location}, source, result, failure, triggered, started, ended, history: [{time, state, attempt, phase, "
-    "job_id, by, note}]}]}"
+    "job_id, by, note, left_out}]}]}"
 )
 _WIDE = 100  # columns, from which on a list has room for all
 _STYLES = {"succeeded": "green", "failed": "bold red", "cancelled": "yellow", "running": "bold", "waiting": "dim"}

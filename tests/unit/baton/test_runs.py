@@ -161,3 +161,13 @@ def test_clocks_that_disagree_give_no_negative_time() -> None:
     """The publisher's clock may be ahead of the worker's."""
     (only,) = stage_times(run_of("run-1", [claimed("preprocess", 5, 1)]), at(1))
     assert only.waiting == 0.0
+
+
+def test_steps_that_were_left_out_are_counted() -> None:
+    """Of an outage of hours a few steps are told, and how many there were."""
+    record = claimed("train", 0, 1)
+    for number in range(40):
+        record = record.moved(State.LAUNCHING, now=at(number + 2), by=f"w{number}", attempt=1)
+    (stage,) = (stage for stage in run_of("run-1", [record]).stages if stage.name == "train")
+    assert len(stage.history) < 10
+    assert len(stage.history) + stage.history[-1].left_out == 41
