@@ -35,8 +35,20 @@ class Seconds(click.ParamType[float]):
         return span_s
 
 
-timeout_option = click.option("--timeout", type=Seconds(), metavar="SECONDS", help="With --wait: how long at most.")
+def wait_option(help_text: str = "Watch the run to its end; exit 1 if it fails.") -> Callable[[F], F]:
+    """Return the option; it is read before `timeout_option`, which is nothing without it."""
+    return click.option("--wait", is_flag=True, is_eager=True, help=help_text)
 
+
+def _only_with_wait(context: click.Context, parameter: click.Parameter, value: float | None) -> float | None:
+    if value is not None and not context.params.get("wait"):
+        raise click.BadParameter("nothing is waited for; give --wait too", context, parameter)
+    return value
+
+
+timeout_option = click.option(
+    "--timeout", type=Seconds(), metavar="SECONDS", callback=_only_with_wait, help="With --wait: how long at most."
+)
 
 _FILE_WIDTH = 160  # a file or a pipe has no width of its own; tables stand there as wide as they are
 

@@ -6,7 +6,16 @@ from typing import Any
 
 import click
 
-from baton.cli.common import answers, examples, json_option, key_values, pipeline_option, print_json, timeout_option
+from baton.cli.common import (
+    answers,
+    examples,
+    json_option,
+    key_values,
+    pipeline_option,
+    print_json,
+    timeout_option,
+    wait_option,
+)
 from baton.errors import EXIT_FAILED, EXIT_OK, Refused
 
 _SHAPE = "{run_id, topic}; with --wait the run, as `baton runs show --json` does"
@@ -19,7 +28,7 @@ def _event_options(command: Callable[..., Any]) -> Callable[..., Any]:
             pipeline_option,
             click.option("--param", "params", multiple=True, metavar="K=V", help="Set a parameter of the run; repeat."),
             click.option("--run-id", metavar="ID", help="Name the run yourself; publishing twice is then one run."),
-            click.option("--wait", is_flag=True, help="Watch the run to its end; exit 1 if it fails."),
+            wait_option(),
             timeout_option,
             json_option,
         )
@@ -86,7 +95,7 @@ def train_done(model: str, **options: Any) -> None:
 )
 @click.argument("file", type=click.Path(path_type=Path))
 @pipeline_option
-@click.option("--wait", is_flag=True, help="Watch the run to its end; exit 1 if it fails.")
+@wait_option()
 @timeout_option
 @json_option
 def upload(file: Path, pipeline: str, wait: bool, timeout: float | None, as_json: bool) -> None:

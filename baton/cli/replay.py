@@ -7,7 +7,16 @@ from typing import TYPE_CHECKING, Any
 import click
 from rich.table import Table
 
-from baton.cli.common import answers, examples, json_option, key_values, print_json, remarks, timeout_option
+from baton.cli.common import (
+    answers,
+    examples,
+    json_option,
+    key_values,
+    print_json,
+    remarks,
+    timeout_option,
+    wait_option,
+)
 from baton.errors import EXIT_FAILED, EXIT_OK, Refused
 from baton.render import one_line, plain
 from baton.runs import STAGES
@@ -34,7 +43,7 @@ _SHAPE = "{run_id, parent}; with --wait {run_id, parent, state, stages: [{stage,
 @click.option("--from", "from_stage", type=click.Choice(STAGES), help="Begin at this stage's recorded event.")
 @click.option("--source", metavar="URI", help="Read this, in place of what the recorded event names.")
 @click.option("--param", "params", multiple=True, metavar="K=V", help="Set a parameter over the recorded ones; repeat.")
-@click.option("--wait", is_flag=True, help="Watch it to its end, and compare it with the recorded run.")
+@wait_option("Watch it to its end, and compare it with the recorded run.")
 @timeout_option
 @json_option
 @click.pass_context

@@ -2,7 +2,7 @@
 
 import click
 
-from baton.cli.common import answers, examples, json_option, print_json, timeout_option
+from baton.cli.common import answers, examples, json_option, print_json, timeout_option, wait_option
 from baton.cli.runs import RUN_SHAPE, watch_to_end
 from baton.errors import EXIT_FAILED, EXIT_OK
 from baton.render import plain
@@ -20,7 +20,7 @@ from baton.runs import STAGES
 @click.option(
     "--from", "from_stage", type=click.Choice(STAGES), help="Begin at this stage; else at the one that failed."
 )
-@click.option("--wait", is_flag=True, help="Watch the new run to its end; exit 1 if it fails.")
+@wait_option("Watch the new run to its end; exit 1 if it fails.")
 @timeout_option
 @json_option
 @click.pass_context

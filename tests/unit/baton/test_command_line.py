@@ -116,6 +116,18 @@ def test_no_source_is_no_path(capsys: pytest.CaptureFixture[str]) -> None:
     assert "upload" not in said
 
 
+@pytest.mark.parametrize(
+    "words", ["publish data-ready --source gs://b/x", "upload README.md", "retry r1", "replay r1"], ids=str.split
+)
+def test_a_limit_to_waiting_needs_waiting(words: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """What has no effect is refused, in whatever order it is written; with --wait it is the cloud that is missing."""
+    command = words.split()
+    assert run([*command, "--timeout", "5"]) == 2
+    assert "give --wait too" in capsys.readouterr().err
+    run([*command, "--timeout", "5", "--wait"])
+    assert "give --wait too" not in capsys.readouterr().err
+
+
 def test_a_value_of_any_length_is_shown_shortly() -> None:
     """A refusal does not flood the terminal."""
     with pytest.raises(Refused) as told:
