@@ -25,7 +25,7 @@ from workers.steps import Later, Next
 
 _NOTE_LIMIT = 200
 _LATE = "late: looks again"
-_BY_HAND = "look at the endpoint's traffic and deployments, and take back by hand what is left there"
+_BY_HAND = "look at the provider for what is left of it, and take that back by hand"
 _CLAIM = (State.CLAIMED, State.LAUNCHING)
 _BREATH_S = 0.1  # between looks that came too late, one after the other
 _LONGEST_TRY = timedelta(seconds=60)  # hours that the worker itself was away do not count against a launch

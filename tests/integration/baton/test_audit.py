@@ -126,6 +126,13 @@ class Bench:
         (row,) = [row for row in self.audit().rows if row.topic == topic]
         return {verdict.value: count for verdict, count in row.counts.items() if count}
 
+    def put_aside(self, body: bytes) -> None:
+        """Have a message that is no event arrive, and be read and acknowledged."""
+        self.publish(body=body)
+        received = self.pull()
+        self.accept(received)
+        self.ack(received)
+
 
 @pytest.fixture
 def bench(running: House, tmp_path: Path) -> Iterator[Bench]:
@@ -211,10 +218,7 @@ def test_a_dead_letter_that_nobody_kept_is_lost(bench: Bench) -> None:
     """Without a subscription on the dead-letter topic the letter is dropped; the note alone does not count."""
     path = subscription_path(bench.client.profile.project, "dead-letter-inbox")
     bench.client.connections.subscriber.delete_subscription(subscription=path)
-    bench.publish(body=b"junk")
-    received = bench.pull()
-    bench.accept(received)
-    bench.ack(received)
+    bench.put_aside(b"junk")
     set_up(bench.client.connections, lambda step: None)
     (lost,) = bench.audit().lost
     assert "letter is gone" in lost.note
@@ -223,17 +227,11 @@ def test_a_dead_letter_that_nobody_kept_is_lost(bench: Bench) -> None:
 
 def test_without_an_inbox_the_audit_still_tells_what_is_lost(bench: Bench, capsys: pytest.CaptureFixture[str]) -> None:
     """Then it is wanted most; and the letters of the archive can be looked at, with a word about the inbox."""
-    bench.publish(body=b"junk")
-    received = bench.pull()
-    bench.accept(received)
-    bench.ack(received)
+    bench.put_aside(b"junk")
     (kept,) = wait_until(bench.client.dead_letters, WAIT_S, "the letter")
     path = subscription_path(bench.client.profile.project, "dead-letter-inbox")
     bench.client.connections.subscriber.delete_subscription(subscription=path)
-    bench.publish(body=b"more junk")
-    received = bench.pull()
-    bench.accept(received)
-    bench.ack(received)
+    bench.put_aside(b"more junk")
     assert bench.counts() == {"dead-lettered": 1, "lost": 1}
     with pytest.raises(NotKnown, match="dead-letter-inbox is not there") as told:
         bench.client.dead_letters()

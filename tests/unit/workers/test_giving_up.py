@@ -140,7 +140,7 @@ def test_what_could_not_be_taken_back_is_told(tmp_path: Path) -> None:
     failure = world.record().failure
     assert failure is not None
     assert failure.message.startswith("the model answers nonsense; and cleanup was given up: the traffic is stuck")
-    assert failure.mend.startswith("look at the endpoint's traffic")
+    assert failure.mend.startswith("look at the provider for what is left of it, and take that back by hand; ")
     assert world.record().outcome is Outcome.FAILED
 
 
