@@ -87,9 +87,8 @@ class Audit:
         """
         self._say("taking in what was published …")
         drain_taps(self._connections, self._books)
-        with contextlib.suppress(
-            NotKnown
-        ):  # no inbox: what was put aside is not in the archive then, and counts as lost
+        # Without an inbox what was put aside is not in the archive, and counts as lost: that is what is to be told.
+        with contextlib.suppress(NotKnown):
             self._letters.collect()
         batches = self._books.read()
         seen = frozenset((m.topic, m.event_id) for batch in batches for m in batch.messages if m.event_id)

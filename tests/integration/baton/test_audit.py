@@ -56,9 +56,11 @@ class Bench:
         path = f"projects/{self.client.profile.project}/topics/{topic}"
         return str(self.client.connections.topics.publish(path, data, **attributes).result(timeout=20))
 
-    def pull(self, queue: str = "preprocess-worker") -> list[Any]:
-        path = subscription_path(self.client.profile.project, queue)
-        return wait_until(lambda: pull(self.client.connections, path), WAIT_S, f"a message in {queue}")
+    def pull(self, queue: str = "preprocess-worker", at_least: int = 1) -> list[Any]:
+        path, received = subscription_path(self.client.profile.project, queue), list[Any]()
+        while len(received) < at_least:
+            received += wait_until(lambda: pull(self.client.connections, path), WAIT_S, f"a message in {queue}")
+        return received
 
     def ack(self, received: list[Any], queue: str = "preprocess-worker") -> None:
         path = subscription_path(self.client.profile.project, queue)
@@ -153,9 +155,7 @@ def test_every_message_has_exactly_one_fate(bench: Bench) -> None:
     bench.publish("r1")
     bench.publish(body=b"junk")
     bench.raw("data-ready", b"{}", {"notificationConfig": "c", "eventType": "OBJECT_DELETE"})
-    received = bench.pull()
-    while len(received) < 4:
-        received += bench.pull()
+    received = bench.pull(at_least=4)
     bench.accept(received)
     bench.ack(received)
     done = DeployDone(pipeline="p", endpoint="e", model="m", deployed_model_id="1", traffic_percent=100)
@@ -192,9 +192,7 @@ def test_a_message_that_was_acknowledged_without_a_fate_is_lost(bench: Bench) ->
     """Somebody who is no worker took it: the audit says which."""
     bench.publish("r1")
     stolen = bench.publish("r2")
-    received = bench.pull()
-    while len(received) < 2:
-        received += bench.pull()
+    received = bench.pull(at_least=2)
     (mine,) = [item for item in received if item.message.message_id != stolen]
     bench.accept([mine])
     bench.ack(received)
@@ -300,9 +298,7 @@ def test_a_stage_that_says_it_told_its_event_is_held_to_it(bench: Bench) -> None
     """The record says published, and nobody ever saw the event: the chain is broken there, and that is said."""
     bench.publish("r1")
     bench.publish("r2")
-    received = bench.pull()
-    while len(received) < 2:
-        received += bench.pull()
+    received = bench.pull(at_least=2)
     bench.accept(received)
     bench.ack(received)
     report = bench.audit()
