@@ -8,12 +8,13 @@ listed when there were many more jobs is so found out in time.
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TypeVar
 
-from workers.errors import StageError, TransientError, WorkerError
+from workers.errors import StageError, TransientError
 from workers.logs import logger
 from workers.record import JobRef
-from workers.stage import JobStatus
+from workers.stage import JobState, JobStatus
 
 AT_MOST = 3
+_REMEMBERED = 1000
 T = TypeVar("T")
 
 
@@ -24,7 +25,6 @@ class Asking:
         self._credit: dict[str, int] = {}
         self._unanswered: set[str] = set()  # jobs whose own record was not to be had when it was asked for last
         self._places: set[str] = set()  # locations with jobs of ours
-        self._searched: set[str] = set()  # locations that are asked to be searched for strays
 
     def statuses(
         self,
@@ -33,6 +33,8 @@ class Asking:
         active: Callable[[str], Mapping[str, JobStatus]] | None = None,
     ) -> dict[str, JobStatus]:
         """Return what is to be learned of each job; what is missing is left for the next look.
+
+        A job that nobody may look at counts as active: its stage's deadline, and a cancellation, end it like any other.
 
         Args:
             ask: asks for one job.
@@ -46,7 +48,7 @@ class Asking:
             by_location.setdefault(job.location, []).append(job)
         self._places.update(by_location)
         found: dict[str, JobStatus] = {}
-        fault: WorkerError | None = None
+        fault: TransientError | None = None
         for location, group in by_location.items():
             log = logger(location=location)
             try:
@@ -54,14 +56,14 @@ class Asking:
                     if isinstance(answer, JobStatus):
                         found[job.id] = answer
                         continue
-                    fault = answer
                     log.error("look-refused", job_id=job.id, reason=str(answer))
+                    found[job.id] = _unseen(answer)
             except TransientError as unanswered:
                 fault = unanswered
                 log.warning("look-cut-short", jobs=len(group), reason=str(unanswered))
-            except StageError as refused:
-                fault = refused
+            except StageError as refused:  # the list
                 log.error("look-refused", jobs=len(group), reason=str(refused))
+                found |= {job.id: _unseen(refused) for job in group}
         if fault is not None and not found:
             raise TransientError(f"nothing was to be learned of {len(jobs)} jobs: {fault}") from fault
         return found
@@ -83,6 +85,8 @@ class Asking:
         # Ended since, or the list is late: its own record tells.
         left = [job for job in jobs if job.id not in listed]
         for job in sorted(left, key=lambda job: job.id in self._unanswered):
+            if len(self._unanswered) >= _REMEMBERED:
+                self._unanswered.clear()  # most of them are long gone
             self._unanswered.add(job.id)
             answer: JobStatus | StageError
             try:
@@ -108,17 +112,21 @@ class Asking:
         """Take note of a location where jobs of ours may be."""
         self._places.add(location)
 
-    def everywhere(self, location: str, search: Callable[[str], list[T]]) -> list[T]:
-        """Search `location`, and where jobs of ours are known to be though nobody has asked for a search there.
+    def everywhere(self, location: str, search: Callable[[str], list[T]]) -> Iterator[T]:
+        """Yield what is found wherever jobs of ours are known to be, and in `location`, which comes last.
 
-        A worker that was started again learns of a run's own region only by what it watches. Such a region's refusal or
-        silence is only said: what is found in `location` must not wait for it.
+        A run may name a region of its own, and a worker that was started again learns of it only by what it watches. Such a
+        region's refusal or silence is only said: what is found elsewhere must not wait for it.
         """
-        self._searched.add(location)
-        found = search(location)
-        for place in sorted(self._places - self._searched):
+        for place in sorted(self._places - {location}):
             try:
-                found += search(place)
+                found = search(place)
             except (StageError, TransientError) as fault:
                 logger(location=place).warning("search-unanswered", reason=str(fault))
-        return found
+                continue
+            yield from found
+        yield from search(location)
+
+
+def _unseen(refused: StageError) -> JobStatus:
+    return JobStatus(JobState.ACTIVE, message=f"it cannot be looked at: {refused.message}")

@@ -47,6 +47,7 @@ class Dataflow:
     def find(self, name: str, labels: Mapping[str, str], location: str) -> JobRef | None:
         """Return the job of that name that counts: the first made that was not cancelled; None where there is none."""
         self._asking.works_in(location)
+        self._asking.works_in(location)
         jobs = self._named(name, labels, location)
         # All cancelled: the attempt was stopped, and that is its outcome.
         chosen = ([job for job in jobs if job.get("currentState") not in _CANCELLING] or jobs)[:1]
@@ -111,7 +112,7 @@ class Dataflow:
     def active(self, location: str, wanted: Mapping[str, str], known: Collection[str]) -> Iterator[dict[str, Any]]:
         """Yield the active jobs that carry the labels `wanted` and are not `known`, with their labels and location.
 
-        They are of `location`, and of others where jobs of ours are known to be and nobody asks for a search.
+        They are of `location`, and before that of others where jobs of ours are known to be.
         """
         yield from self._asking.everywhere(location, lambda place: list(self._strays_in(place, wanted, known)))
 

@@ -37,6 +37,7 @@ LOST = (
     httplib2.HttpLib2Error,
     http.client.HTTPException,
     OSError,
+    UnicodeDecodeError,  # an answer that is no text
     auth_errors.TransportError,
     auth_errors.RefreshError,
 )

@@ -78,7 +78,7 @@ class Launches:
             return Later((unclear_until - now).total_seconds())
         self._unclear.pop(record.run_id, None)
         if not moves.is_optional(record) and moves.ledger.is_cancelled(record.run_id):
-            return self._ends.cancelled(entry)
+            return self._cancelled(entry)
         return self._start_job(entry)
 
     def launch_new(self, entry: Entry, *, is_claim: bool) -> Entry | Next:
@@ -96,6 +96,23 @@ class Launches:
         if moves.is_late(record):  # by now it may be somebody else's
             return self.launch(entry, is_mine=True)
         return self._start_job(entry, is_new=True)
+
+    def _cancelled(self, entry: Entry) -> Entry | Next:
+        """End the stage of a cancelled run; a job whose launch was answered to nobody is adopted first, and so stopped."""
+        record, moves = entry.record, self._moves
+        phase = moves.phase(record)
+        if moves.first_cleanup() is not None:  # which takes away whatever is there
+            return self._ends.cancelled(entry)
+        try:
+            job = phase.find(moves.context(record))
+        except StageError as fault:
+            log = logger(run_id=record.run_id, stage=record.stage, attempt=record.attempt)
+            log.warning("search-refused", reason=str(fault))
+            job = None
+        if job is None:
+            return self._ends.cancelled(entry)
+        moves.cancelled.add(record.run_id)  # the first look at it stops it
+        return self._write_down(entry, phase, job, is_ours=False)
 
     def _start_job(self, entry: Entry, *, is_new: bool = False) -> Entry | Next:
         record, moves = entry.record, self._moves

@@ -42,7 +42,6 @@ class DataflowPhase:
         self._dataflow = dataflow
         self._sources = sources
         self._settings = settings
-        self._regions = {settings.region}
 
     def find(self, context: Context) -> JobRef | None:
         labels = job_labels(context, self._settings)
@@ -76,10 +75,10 @@ class DataflowPhase:
 
     def active(self, known: Collection[str]) -> Iterator[Labelled]:
         wanted = {LEDGER: ledger_label(self._settings), STAGE: NAME}
-        for location in sorted(self._regions):
-            for job in self._dataflow.active(location, wanted, known):
-                labels = job["labels"]
-                yield Labelled(ref(job, location), labels["baton-run"], int(labels["baton-attempt"]))
+        location = self._settings.region
+        for job in self._dataflow.active(location, wanted, known):
+            labels = job["labels"]
+            yield Labelled(ref(job, location), labels["baton-run"], int(labels["baton-attempt"]))
 
     def is_active(self, job: JobRef) -> bool:
         status = self._dataflow.statuses([job]).get(job.id)
@@ -112,9 +111,7 @@ class DataflowPhase:
         return f"{run_folder(context, self._settings)}/{NAME}-a{context.attempt}"
 
     def _location(self, context: Context) -> str:
-        location = context.params.region or self._settings.region
-        self._regions.add(location)
-        return location
+        return context.params.region or self._settings.region
 
 
 class Preprocess:

@@ -44,7 +44,7 @@ def read_json(sources: Sources, uri: str, *, wrote: str) -> dict[str, Any]:
         raise BadOutput(f"{uri} is not there although {wrote} succeeded", "look into the job's log", retry=True)
     try:
         body = json.loads(content)
-    except ValueError as fault:
+    except (ValueError, RecursionError) as fault:  # brackets in thousands are JSON, but nobody can read them
         raise BadOutput(f"{uri} is not JSON ({fault})", f"mend what {wrote} writes", retry=True) from fault
     if not isinstance(body, dict):
         raise BadOutput(f"{uri} holds {type(body).__name__}, not an object", f"mend what {wrote} writes")

@@ -9,10 +9,12 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
-from workers.errors import StageError
+from workers.errors import StageError, TransientError
 from workers.ledger import Ledger
 from workers.logs import logger
 from workers.record import JobRef, Outcome, StageRecord, State
+
+_UNANSWERED = 3  # so many jobs of which nothing was to be learned, and a search gives up until the next
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,26 +55,39 @@ class Strays:
         Raises:
             TransientError: a service did not answer; search again later.
         """
-        stopped = []
+        stopped, unanswered = list[str](), list[TransientError]()
         for phase in self._phases:
-            for found in list(phase.active(known)):
+            for found in phase.active(
+                known
+            ):  # what comes after a region that is away is not searched, what came before is
                 try:
-                    entry = self._ledger.read(found.run_id, self._stage)
-                except ValueError as fault:
-                    # Whether its job counts nobody can say; the others are searched all the same.
-                    logger(run_id=found.run_id, stage=self._stage).error("record-unreadable", reason=str(fault))
-                    continue
-                if entry is None or not is_stray(entry.record, phase.name, found) or not phase.is_active(found.job):
-                    continue
-                logger(run_id=found.run_id, stage=self._stage, job_id=found.job.id).warning(
-                    "stray-stopped", attempt=found.attempt
-                )
-                try:
-                    phase.cancel(found.job)
-                except StageError as fault:
-                    logger(job_id=found.job.id).warning("cancel-refused", reason=str(fault))
-                stopped.append(found.job.id)
+                    if self._stop_if_stray(phase, found):
+                        stopped.append(found.job.id)
+                except TransientError as fault:  # of this one job, or of all: the next search tells
+                    logger(run_id=found.run_id, job_id=found.job.id).warning("stray-unanswered", reason=str(fault))
+                    unanswered.append(fault)
+                    if len(unanswered) == _UNANSWERED:
+                        raise
+        if unanswered:
+            raise unanswered[0]
         return stopped
+
+    def _stop_if_stray(self, phase: Searchable, found: Labelled) -> bool:
+        try:
+            entry = self._ledger.read(found.run_id, self._stage)
+        except ValueError as fault:
+            # Whether its job counts nobody can say; the others are searched all the same.
+            logger(run_id=found.run_id, stage=self._stage).error("record-unreadable", reason=str(fault))
+            return False
+        if entry is None or not is_stray(entry.record, phase.name, found) or not phase.is_active(found.job):
+            return False
+        log = logger(run_id=found.run_id, stage=self._stage, job_id=found.job.id)
+        log.warning("stray-stopped", attempt=found.attempt)
+        try:
+            phase.cancel(found.job)
+        except StageError as fault:
+            log.warning("cancel-refused", reason=str(fault))
+        return True
 
 
 def is_stray(record: StageRecord, phase: str, found: Labelled) -> bool:

@@ -48,7 +48,6 @@ class CustomJobPhase:
         self._jobs = jobs
         self._sources = sources
         self._settings = settings
-        self._regions = {settings.region}
 
     def find(self, context: Context) -> JobRef | None:
         return self._jobs.find(job_labels(context, self._settings), self._location(context))
@@ -64,11 +63,11 @@ class CustomJobPhase:
 
     def active(self, known: Collection[str]) -> Iterator[Labelled]:
         wanted = {LEDGER: ledger_label(self._settings), STAGE: NAME}
-        for location in sorted(self._regions):
-            for job in self._jobs.active(wanted, location):
-                labels = job["labels"]
-                if job["name"] not in known:
-                    yield Labelled(ref(job, location), labels["baton-run"], int(labels["baton-attempt"]))
+        location = self._settings.region
+        for job in self._jobs.active(wanted, location):
+            labels = job["labels"]
+            if job["name"] not in known:
+                yield Labelled(ref(job, location), labels["baton-run"], int(labels["baton-attempt"]))
 
     def is_active(self, job: JobRef) -> bool:
         status = self._jobs.statuses([job]).get(job.id)
@@ -127,9 +126,7 @@ class CustomJobPhase:
         return f"{run_folder(context, self._settings)}/{NAME}-a{context.attempt}"
 
     def _location(self, context: Context) -> str:
-        location = context.params.region or self._settings.region
-        self._regions.add(location)
-        return location
+        return context.params.region or self._settings.region
 
 
 class Train:

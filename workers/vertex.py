@@ -6,7 +6,7 @@ the earliest counts and the others are cancelled. Source: aiplatform v1 discover
 """
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from workers.asking import Asking
@@ -115,10 +115,10 @@ class CustomJobs:
             logger(job_id=created["name"]).warning("cancel-refused", reason=str(fault))
         return ref(older[0], location)
 
-    def active(self, wanted: Mapping[str, str], location: str) -> list[dict[str, Any]]:
-        """Return the active jobs that carry the labels `wanted`, with what tells them apart.
+    def active(self, wanted: Mapping[str, str], location: str) -> Iterator[dict[str, Any]]:
+        """Yield the active jobs that carry the labels `wanted`, with what tells them apart.
 
-        They are of `location`, and of others where jobs of ours are known to be and nobody asks for a search.
+        They are of `location`, and before that of others where jobs of ours are known to be.
         """
         fields = "customJobs(name,displayName,labels,state,createTime),nextPageToken"
         filter_text = f"{_labelled(wanted)} AND ({_ACTIVE})"

@@ -50,7 +50,7 @@ class Watches:
             self._stopping.pop(record.job.id, None)
         match status.state:
             case JobState.ACTIVE | JobState.WAITING:
-                return self._active(entry, record.job, status.state)
+                return self._active(entry, record.job, status)
             case JobState.SUCCEEDED:
                 return self._succeeded(entry, record.job)
             case JobState.VANISHED if self._may_be_late(record.job, asked_at):
@@ -58,19 +58,20 @@ class Watches:
             case _:
                 return self._ended_without_result(entry, record.job, status)
 
-    def _active(self, entry: Entry, job: JobRef, state: JobState) -> Entry | Next:
+    def _active(self, entry: Entry, job: JobRef, status: JobStatus) -> Entry | Next:
         record, moves = entry.record, self._moves
+        said = f" ({status.message})" if status.message else ""
         phase, is_optional = moves.phase(record), moves.is_optional(record)
         if record.run_id in moves.cancelled and not is_optional:
-            if state is JobState.WAITING:
+            if status.state is JobState.WAITING:
                 return self._ends.cancelled(entry)  # nothing runs yet
             self._stop(phase, job, record)
-            return self._watch_it_stop(entry, job, "cancelled")
-        if state is JobState.ACTIVE and self._overdue_s(record) > 0:
+            return self._watch_it_stop(entry, job, f"cancelled{said}")
+        if status.state is JobState.ACTIVE and self._overdue_s(record) > 0:
             if is_optional:
-                return skip(moves, self._ends, entry, f"{job.id} ran longer than {moves.deadline_s(record):g} s")
+                return skip(moves, self._ends, entry, f"{job.id} ran longer than {moves.deadline_s(record):g} s{said}")
             self._stop(phase, job, record)
-            return self._watch_it_stop(entry, job, "over its deadline")
+            return self._watch_it_stop(entry, job, f"over its deadline{said}")
         return Watch(entry, job)
 
     def _stop(self, phase: Phase, job: JobRef, record: StageRecord) -> None:
@@ -88,7 +89,7 @@ class Watches:
             return Watch(entry, job)
         failure = Failure(
             reason="job-does-not-stop",
-            message=f"job {job.id} is {why}, but still runs {moves.policy.stop_s:g} s after it was asked to stop",
+            message=f"job {job.id} is {why}, but has not ended {moves.policy.stop_s:g} s after it was asked to stop",
             mend=f"stop it at its provider by hand, then `baton retry {record.run_id}`",
             log_tail=moves.phase(record).log_tail(job),
         )

@@ -1,5 +1,6 @@
 """What must hold at the end of every history, however it went. Each check returns what is wrong, in a sentence."""
 
+import json
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from itertools import pairwise
@@ -15,6 +16,7 @@ from workers.record import Outcome, StageRecord, State
 _LONGEST_WAY_S = NET_S + 0.01
 _SKEW_S = 1.0
 _CAUSES = ("job-failed", "job-vanished", "deadline", "bad-output")  # what fates of jobs and models lead to
+_FATES = {"dead-letter": [{"dead-lettered"}], "filtered": [{"filtered"}]}
 _STAGE_OF = {"preprocess-worker": "preprocess", "train-worker": "train", "deploy-worker": "deploy"}
 Check = Callable[[World], Iterator[str]]
 
@@ -131,6 +133,25 @@ def every_event_is_accounted_for(world: World) -> Iterator[str]:
             yield f"message {message.id} was acknowledged, but {stage} of {expected} is in no record"
 
 
+def the_ledger_tells_every_fate(world: World) -> Iterator[str]:
+    """A message that was acknowledged is named in the record that it claimed, or has a note; `baton audit` counts them."""
+    claimed = {(record.trigger.message_id, record.stage) for record in records(world)}
+    for delivery in world.broker.deliveries:
+        message, stage = delivery.message, _STAGE_OF[delivery.subscription]
+        if delivery.is_dead:  # Pub/Sub itself gave it up
+            continue
+        note = world.bucket.contents.get(f"fates/{delivery.subscription}/{message.id}.json")
+        told = {json.loads(note.content)["fate"]} if note else set[str]()
+        if (message.id, stage) in claimed:
+            told.add("accepted")
+        expected = world.teller.expected.get(message.id) or message.attributes.get("ce-subject", "")
+        allowed = _FATES.get(expected, [{"accepted"}, {"duplicate"}])
+        if expected in world.cancelled:  # it may have been looked at twice at once, just before and just after
+            allowed = [*allowed, {"filtered"}, {"accepted", "filtered"}]
+        if told not in allowed:
+            yield f"message {message.id} for {stage} ({expected}) was acked; the ledger says {told or 'nothing'} of it"
+
+
 def each_claim_is_of_one_message(world: World) -> Iterator[str]:
     """Of all messages that tell of one stage of a run, just one is the one that was consumed; the others are duplicates."""
     told = {(d.message.id, _STAGE_OF[d.subscription]) for d in world.broker.deliveries}
@@ -239,6 +260,7 @@ CHECKS: tuple[Check, ...] = (
     no_orphans,
     one_outcome,
     every_event_is_accounted_for,
+    the_ledger_tells_every_fate,
     each_claim_is_of_one_message,
     failures_have_causes,
     newer_fields_survive,

@@ -94,6 +94,13 @@ class DeadLetterDropped(Intake):
         return
 
 
+class FateUnsaid(Ledger):
+    """Nobody writes down what became of a message that claimed nothing."""
+
+    def note_fate(self, *_: Any) -> None:
+        return
+
+
 # -- ledger --------------------------------------------------------------------------------------------------------------
 
 
@@ -283,6 +290,7 @@ PLANTS: dict[str, Plant] = {
     "ack before the claim": Plant(Make(loop=AckBeforeClaim)),
     "claim without marker": Plant(Make(ledger=ClaimWithoutMarker)),
     "dead letter dropped": Plant(Make(intake=DeadLetterDropped)),
+    "fate unsaid": Plant(Make(ledger=FateUnsaid)),
     "compare-and-set without generation": Plant(Make(objects=BlindWrites)),
     "claim replaces": Plant(Make(objects=LastWriterWins)),
     "tombstone ignored": Plant(Make(ledger=TombstoneIgnored)),

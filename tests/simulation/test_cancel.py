@@ -84,6 +84,31 @@ def _slow(seed: int) -> Scenario:
     )
 
 
+def _unclear(seed: int) -> Scenario:
+    """Return a run that is cancelled soon after it began, where requests fail and answers get lost, but no process dies."""
+    plain = draw(seed)
+    told_at = plain.runs[0].times[0]
+    run = Run("r1", (told_at,), cancel_at=told_at + random.Random(seed).uniform(0.5, 15.0))
+    kinds = (Kind.LATE, Kind.LOST_ANSWER, Kind.BUSY, Kind.UNAVAILABLE)
+    return replace(plain, shape="train", runs=(run,), kills=(), kinds=kinds, rate=0.05, cancel_s=2.0, settles_s=(10.0,))
+
+
+def _longest_until_asked(seeds: range, make: Make) -> float:
+    """Return how long after its run's cancellation, at most, a job ran on before it was asked to stop."""
+    longest = 0.0
+    with muted():
+        for seed in seeds:
+            world = build(_unclear(seed), make)
+            play(world)
+            assert judge(world) == [], seed
+            (at,) = world.cancelled.values()
+            for job in world.jobs:
+                end = next((since for since, state in job.states if state == "CANCELLING"), job.ended_at)
+                longest = max(longest, end - max(at, job.created))
+            world.scheduler.close()
+    return longest
+
+
 def _ran_to_their_end(seeds: range, make: Make) -> tuple[int, int]:
     """Return how many jobs of cancelled runs there were, and how many of them nobody stopped."""
     seen = overlooked = 0
@@ -125,3 +150,24 @@ def test_a_cancellation_that_is_settled_at_once_is_caught() -> None:
 
     _, overlooked = _ran_to_their_end(range(400), Make(engine=engine_with(engine___settle_cancellation=at_once)))
     assert overlooked > 0
+
+
+_UNCLEAR_SEEDS = range(300)
+_SETTLED_AND_ASKED_S = 30.0  # lists settle in 10 s, then the job is asked to stop at every look until that is answered
+
+
+@pytest.mark.slow
+def test_a_job_whose_launch_nobody_knows_of_is_stopped_too() -> None:
+    """The answer to its launch, or its record, was lost when the run was cancelled; it is looked for first."""
+    assert 0.0 < _longest_until_asked(_UNCLEAR_SEEDS, Make()) < _SETTLED_AND_ASKED_S
+
+
+@pytest.mark.slow
+def test_a_stage_that_is_closed_without_a_look_is_caught() -> None:
+    """What the test above is for: such a job runs on until the search for strays comes by."""
+
+    def without_a_look(launches: Any, entry: Any) -> Any:
+        return launches._ends.cancelled(entry)
+
+    make = Make(engine=engine_with(launches___cancelled=without_a_look))
+    assert _longest_until_asked(_UNCLEAR_SEEDS, make) > _SETTLED_AND_ASKED_S

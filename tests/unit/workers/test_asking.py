@@ -198,10 +198,10 @@ def some(location: str, count: int) -> list[JobRef]:
 
 
 @pytest.mark.parametrize("provider", [dataflow, vertex])
-def test_a_refused_job_is_left_out_and_the_others_are_told(
+def test_a_refused_job_counts_as_active_and_the_others_are_told(
     provider: Callable[[int], tuple[Pages, Any, list[JobRef]]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Who may not see one job sees the others; to know nothing at all is no answer."""
+    """Who may not see one job sees the others; of the one it is said why nothing is known."""
     service, jobs, refs = provider(3)
     get = service.get
 
@@ -211,9 +211,9 @@ def test_a_refused_job_is_left_out_and_the_others_are_told(
         return get(**params)
 
     monkeypatch.setattr(service, "get", refuse_the_first)
-    assert set(jobs.statuses(refs)) == {refs[1].id, refs[2].id}
-    with pytest.raises(TransientError, match="403"):
-        jobs.statuses(refs[:1])
+    states = jobs.statuses(refs)
+    assert states[refs[0].id] == JobStatus(JobState.ACTIVE, message="it cannot be looked at: 403")
+    assert [states[ref.id].message for ref in refs[1:]] == ["", ""]
     assert jobs.statuses([]) == {}
 
 
@@ -247,7 +247,8 @@ def test_a_list_that_is_refused_hides_no_other_location() -> None:
             raise LaunchRefused("403", "ask for the permission")
         return {job.id: active(job) for job in some(location, 9)}
 
-    assert len(Asking().statuses(some("closed", 9) + some("here", 9), active, listed)) == 9
+    states = Asking().statuses(some("closed", 9) + some("here", 9), active, listed)
+    assert [status.message for status in states.values()] == 9 * ["it cannot be looked at: 403"] + 9 * [""]
 
 
 def test_jobs_that_never_answer_are_asked_for_last() -> None:
@@ -310,4 +311,5 @@ def test_an_operation_that_gives_no_answer_hides_no_other() -> None:
         JobRef(id=job.id, name="n", kind=Operations.KIND, location=job.location) for job in some("a", 1) + some("b", 2)
     ]
     states = Operations(Project(Service())).statuses(refs)
-    assert {job_id: status.state for job_id, status in states.items()} == {"b-1": JobState.SUCCEEDED}
+    found = {job_id: status.state for job_id, status in states.items()}
+    assert found == {"b-0": JobState.ACTIVE, "b-1": JobState.SUCCEEDED}

@@ -43,16 +43,15 @@ def found(jobs: CustomJobs, location: str) -> list[tuple[str, str]]:
 
 
 def test_the_regions_of_watched_jobs_are_searched_too() -> None:
-    """Each once, as soon as somebody asks for it himself."""
+    """Each once, and the worker's own last."""
     service = Regions()
     jobs = CustomJobs(Project(service))
     assert found(jobs, "here") == [(name("here", 9), "here")]
-    jobs.statuses([JobRef(id=name("there", 1), name="n", kind="custom-job", location="there")])
-    assert found(jobs, "here") == [(name("here", 9), "here"), (name("there", 9), "there")]
-    found(jobs, "there")
+    for place in ("there", "here"):
+        jobs.statuses([JobRef(id=name(place, 1), name="n", kind="custom-job", location=place)])
     service.listed.clear()
-    assert found(jobs, "here") + found(jobs, "there") == [(name("here", 9), "here"), (name("there", 9), "there")]
-    assert service.listed == ["here", "there"]
+    assert found(jobs, "here") == [(name("there", 9), "there"), (name("here", 9), "here")]
+    assert service.listed == ["there", "here"]
 
 
 def test_the_region_of_a_look_before_a_launch_is_searched_too() -> None:
@@ -75,6 +74,18 @@ def test_another_region_that_is_away_hides_no_stray(fault: Exception) -> None:
     assert {place for _, place in found(jobs, "here")} == {"here", "elsewhere", "there"}
 
 
+def test_the_own_region_that_is_away_hides_no_stray_of_another() -> None:
+    """What was found comes first, then the fault: the search is not over."""
+    service = Regions()
+    service.away = {"here": TransientError("503")}
+    jobs = CustomJobs(Project(service))
+    jobs.find(LABELS, "there")
+    search = jobs.active(LABELS, "here")
+    assert next(search)["name"] == name("there", 9)
+    with pytest.raises(TransientError, match="503"):
+        next(search)
+
+
 def test_dataflow_jobs_are_told_with_their_region() -> None:
     """A stray is cancelled where it runs, not where the search was asked for."""
 
@@ -91,4 +102,4 @@ def test_dataflow_jobs_are_told_with_their_region() -> None:
     dataflow = Dataflow(Service(), "p")  # type: ignore[arg-type]
     dataflow.statuses([JobRef(id="1", name="n", kind=KIND, location="there")])
     refs = [dataflow_ref(job, "here") for job in dataflow.active("here", LABELS, ())]
-    assert [(job.id, job.location) for job in refs] == [("here-9", "here"), ("there-9", "there")]
+    assert [(job.id, job.location) for job in refs] == [("there-9", "there"), ("here-9", "here")]

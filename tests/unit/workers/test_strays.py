@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tests.support.world import MemoryObjects
-from workers.errors import LaunchRefused
+from workers.errors import LaunchRefused, TransientError
 from workers.ledger import Ledger
 from workers.record import JobRef, Outcome, StageRecord, State, Trigger
 from workers.strays import Labelled, Strays, is_stray
@@ -95,3 +95,32 @@ def test_a_record_that_cannot_be_read_does_not_end_the_search() -> None:
     provider = Provider(Labelled(job("j0"), "r0", 1), found("j2"))
     assert Strays("train", [provider], ledger).stop(known=()) == ["j2"]
     assert provider.cancelled == ["j2"]
+
+
+class HalfAway(Provider):
+    """It says of the jobs of odd numbers neither whether they run nor stops them."""
+
+    def is_active(self, job: JobRef) -> bool:
+        if int(job.id[1:]) % 2:
+            raise TransientError(f"{job.id}: 503")
+        return True
+
+
+def test_a_job_without_an_answer_does_not_hide_the_stray_after_it() -> None:
+    """The search says in the end that it was not whole."""
+    ledger = Ledger(MemoryObjects())
+    ledger.claim(record(State.PUBLISHED, outcome=Outcome.SUCCEEDED))
+    provider = HalfAway(found("j1"), found("j2"), found("j3"), found("j4"))
+    with pytest.raises(TransientError, match="j1"):
+        Strays("train", [provider], ledger).stop(known=())
+    assert provider.cancelled == ["j2", "j4"]
+
+
+def test_a_provider_that_is_away_is_not_asked_of_every_job() -> None:
+    """Each question takes as long as it is tried again; after a few the search waits for the next time."""
+    ledger = Ledger(MemoryObjects())
+    ledger.claim(record(State.PUBLISHED, outcome=Outcome.SUCCEEDED))
+    provider = HalfAway(*(found(f"j{2 * number + 1}") for number in range(50)), found("j2"))
+    with pytest.raises(TransientError):
+        Strays("train", [provider], ledger).stop(known=())
+    assert provider.cancelled == []
