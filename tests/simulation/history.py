@@ -22,6 +22,7 @@ from workers.ledger import Ledger
 from workers.pipeline import PipelineSpec
 
 LIMIT_S = 4 * 3600.0  # after the last fault everything has to end within this time
+BACKOFF_S = 2.0  # before the second attempt
 LOOK_S = 20.0  # how often somebody looks whether all is quiet
 _SUBSCRIPTIONS = {"preprocess": "preprocess-worker", "train": "train-worker", "deploy": "deploy-worker"}
 Script = dict[Key, Hit]
@@ -206,7 +207,7 @@ def failed_deployments(world: World) -> list[str]:
 def _slot(parts: Parts, make: Make, scenario: Scenario, stage: str, number: int) -> Slot:
     settle_s = scenario.settles_s[number % len(scenario.settles_s)]
     skew_s = (0.0, 0.2, -0.2)[number % 3]
-    policy = Policy(settle_s=settle_s, backoff_first_s=2.0)
+    policy = Policy(settle_s=settle_s, backoff_first_s=BACKOFF_S)
     if scenario.is_mixed and number % 2 and make.ledger is Ledger:
         make = replace(make, ledger=NewerLedger)
     return Slot(

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from itertools import pairwise
 
 from messages.topics import DEAD_LETTER
-from tests.simulation.history import World, unexplained_markers
+from tests.simulation.history import BACKOFF_S, World, unexplained_markers
 from tests.simulation.jobs import Job
 from tests.simulation.network import NET_S
 from tests.simulation.worker import BEGINNING, NEWER_FIELD, NewerLedger
@@ -16,6 +16,8 @@ from workers.record import Outcome, StageRecord, State
 _LONGEST_WAY_S = NET_S + 0.01
 _SKEW_S = 1.0
 _CAUSES = ("job-failed", "job-vanished", "deadline", "bad-output")  # what fates of jobs and models lead to
+_WORTH_ANOTHER = ("job-failed", "job-vanished", "deadline")  # as the jobs here fail
+_SHORTEST_PAUSE_S = BACKOFF_S * 0.75 - 0.4  # the jitter, and two clocks that differ
 _FATES = {"dead-letter": [{"dead-lettered"}], "filtered": [{"filtered"}]}
 _STAGE_OF = {"preprocess-worker": "preprocess", "train-worker": "train", "deploy-worker": "deploy"}
 Check = Callable[[World], Iterator[str]]
@@ -179,6 +181,31 @@ def failures_have_causes(world: World) -> Iterator[str]:
             yield f"{record.stage} of {record.run_id} failed for no cause: {record.failure}"
 
 
+def attempts_are_used_and_no_more(world: World) -> Iterator[str]:
+    """As many as the pipeline allows, each a pause after the one before; a stage that could be tried again does not fail."""
+    allowed = world.scenario.attempts
+    for record in records(world):
+        where = f"{record.stage} of {record.run_id}"
+        if record.attempt > allowed:
+            yield f"{where} is at attempt {record.attempt}, of {allowed}"
+        reason = record.failure.reason if record.failure and record.outcome is Outcome.FAILED else ""
+        if reason in _WORTH_ANOTHER and record.attempt < allowed:
+            yield f"{where} gave up at attempt {record.attempt} of {allowed}: {reason}"
+    by_attempt = _by_attempt(world)
+    for (run_id, stage, attempt), jobs in by_attempt.items():
+        before = [job.ended_at for job in by_attempt.get((run_id, stage, attempt - 1), []) if job.way <= _LONGEST_WAY_S]
+        for job in jobs:
+            if before and job.created < min(before) + _SHORTEST_PAUSE_S:
+                yield f"{stage} of {run_id}: attempt {attempt} came {job.created - min(before):.2f} s after the one before"
+
+
+def nothing_is_cancelled_unasked(world: World) -> Iterator[str]:
+    """A stage ends as cancelled only where somebody cancelled its run."""
+    for record in records(world):
+        if record.outcome is Outcome.CANCELLED and record.run_id not in world.cancelled:
+            yield f"{record.stage} of {record.run_id} was cancelled by nobody"
+
+
 def no_marker_is_left(world: World) -> Iterator[str]:
     """The index of work in flight is empty in the end."""
     for name in unexplained_markers(world):
@@ -263,9 +290,11 @@ CHECKS: tuple[Check, ...] = (
     the_ledger_tells_every_fate,
     each_claim_is_of_one_message,
     failures_have_causes,
+    attempts_are_used_and_no_more,
     newer_fields_survive,
     no_marker_is_left,
     cancelled_means_stopped,
+    nothing_is_cancelled_unasked,
     rollouts_take_turns,
     the_last_rollout_serves,
 )

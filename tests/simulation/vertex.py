@@ -347,7 +347,8 @@ def _job_view(job: Job, state: str) -> dict[str, Any]:
         "state": f"JOB_STATE_{state}",
         "createTime": timestamp(job.created),
     }
-    return view | ({"error": {"code": 3, "message": job.message}} if job.message else {})
+    code = 3 if "exited" in job.message else 14  # INVALID_ARGUMENT whatever a program ends with, and UNAVAILABLE
+    return view | ({"error": {"code": code, "message": job.message}} if job.message else {})
 
 
 def write_model(bucket: Bucket, job: Job, bad: bool) -> None:
