@@ -29,6 +29,8 @@ class _Collection:
     def __getattr__(self, method: str) -> Any:
         if method.endswith("_next"):
             return None
+        if method == "operations":
+            return lambda: _Collection(self._service, f"{self._name}_operations")
         return lambda **params: lambda: getattr(self._service, f"{self._name}_{method}")(**params)
 
 

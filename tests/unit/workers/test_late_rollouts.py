@@ -1,72 +1,15 @@
 """What a rollout's worker does late, after a sleep, changes nothing that is another's by then."""
 
-import hashlib
-import json
-from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
-from messages import TrainDone
 from tests.simulation.worker import settings
+from tests.support.rollout import BEFORE, MINE, Service, context, late
 from tests.support.vertex_project import Project
-from workers.endpoint import deployed_model_id_of
 from workers.errors import LaunchRefused, NotFound, TransientError
-from workers.pipeline import PipelineSpec
-from workers.record import StageRecord, State, Trigger
 from workers.rollback import RestorePhase, UndeployPhase
 from workers.rollout import TidyPhase, TrafficPhase
-from workers.stage import Context
-
-NOW = datetime(2026, 1, 1, tzinfo=UTC)
-MINE, BEFORE = deployed_model_id_of("r1", 1), "1000000001"
-SPEC = PipelineSpec.model_validate({"name": "p", "deploy": {"image": "serving", "endpoint": "served"}})
-
-
-class Service:
-    """One endpoint, whose etag follows from its content alone, and the model's versions."""
-
-    def __init__(self, *deployed: str, split: dict[str, int]) -> None:
-        self.deployed, self.split, self.labels = list(deployed), split, {"baton-pipeline": "p"}
-        self.undeployed: list[str] = []
-        self.before_patch: list[Callable[[], object]] = []
-
-    def endpoints_get(self, name: str) -> dict[str, Any]:
-        content = json.dumps([self.deployed, self.split, self.labels], sort_keys=True)
-        models = [{"id": id_, "model": "m@1", "displayName": id_} for id_ in self.deployed]
-        view = {"name": name, "deployedModels": models, "trafficSplit": dict(self.split), "labels": dict(self.labels)}
-        return {**view, "etag": hashlib.sha256(content.encode()).hexdigest()}
-
-    def endpoints_patch(self, name: str, updateMask: str, body: dict[str, Any]) -> dict[str, Any]:
-        if self.before_patch:
-            self.before_patch.pop()()
-        if body["etag"] != self.endpoints_get(name)["etag"]:
-            raise TransientError(f"the etag of {name} has changed", retry_after_s=0.0)
-        assert updateMask == "trafficSplit,labels"
-        self.split, self.labels = body["trafficSplit"], body["labels"]
-        return self.endpoints_get(name)
-
-    def endpoints_undeployModel(self, endpoint: str, body: dict[str, Any]) -> dict[str, Any]:
-        self.undeployed.append(body["deployedModelId"])
-        return {"name": f"{endpoint}/operations/1"}
-
-    def models_listVersions(self, **_: Any) -> list[dict[str, Any]]:
-        return []
-
-
-def context(state: State = State.LAUNCHING, age_s: float = 0.0, fence: Callable[[], None] = lambda: None) -> Context:
-    """Return what the phases of run r1 know, with an intent of this age; its deployment is there."""
-    trigger = Trigger(id="e1", type="t", source="s", time=NOW, body={})
-    yields = {"upload": {"model": "m@1"}, "deploy": {"deployed_model_id": MINE, "before": {BEFORE: 100}}}
-    plain = StageRecord(run_id="r1", stage="deploy", pipeline="p", state=State.CLAIMED, trigger=trigger, config={})
-    record = plain.moved(state, now=NOW - timedelta(seconds=age_s), by="w", attempt=1, yields=yields)
-    event = TrainDone.model_validate({"pipeline": "p", "model_uri": "gs://b/m"})
-    return Context(record=record, spec=SPEC, params=event.params, event=event, fence=fence)
-
-
-def late() -> None:
-    raise TransientError("late: look again before doing anything", retry_after_s=0.0)
 
 
 @pytest.mark.parametrize("split", [{BEFORE: 100}, {}], ids=["beside another", "alone"])
