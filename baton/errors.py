@@ -6,6 +6,7 @@ BatonError
 ├── Unreachable    the cloud that the settings name does not answer
 ├── NotKnown       there is no such run, endpoint or log
 ├── RunFailed      the run that was waited for ended without a served model
+├── HasEnded       the run that is to be cancelled has ended
 ├── TimedOut       the run that was waited for has not ended yet
 └── InUse          another `baton up` holds the data directory, or another terminal drives the backfill
 """
@@ -68,6 +69,10 @@ class NotKnown(BatonError):
 
 class RunFailed(BatonError):
     """A run ended without its result."""
+
+
+class HasEnded(BatonError):
+    """A run that is to be cancelled has ended."""
 
 
 class TimedOut(BatonError):

@@ -18,7 +18,7 @@ from baton.dlq.archive import Summary
 from baton.dlq.desk import DeadLetters
 from baton.dlq.letter import DeadLetter
 from baton.dlq.redriving import Redriven
-from baton.errors import BatonError, NotKnown, Refused, RunFailed
+from baton.errors import HasEnded, NotKnown, Refused, RunFailed
 from baton.replaying import Export, export_of, plan_replay, require_source
 from baton.retrying import plan_retry, retries_of
 from baton.runs import Run, RunState
@@ -56,14 +56,14 @@ class Operations(ABC):
 
         Raises:
             NotKnown: the ledger does not know the run.
-            BatonError: it has ended already.
+            HasEnded: as it says.
         """
         run = self.look(run_id)
         if run.state is RunState.WAITING and not unclaimed:
             mend = "see `baton runs`; to stop one that was just published: baton cancel --unclaimed"
             raise NotKnown(f"run {run_id!r} is not in the ledger", mend)
         if run.state in (RunState.SUCCEEDED, RunState.FAILED):
-            raise BatonError(f"run {run_id} has {run.state.value} already", "there is nothing to cancel")
+            raise HasEnded(f"run {run_id} has {run.state.value} already", "there is nothing to cancel")
         with explaining(f"run {run_id}"):
             self.connections.ledger.cancel(run_id, whoami(), datetime.now(UTC))
         return self.look(run_id)
@@ -216,6 +216,11 @@ class Operations(ABC):
         with explaining(f"backfill {plan.id}"):
             driver = self._driver(plan, concurrency, report)
             return driver.run(retry_failed=retry_failed, take_over=take_over)
+
+    def cancel_backfill(self, plan: Plan, report: Callable[[Standing], None] = lambda _: None) -> Standing:
+        """Cancel a backfill's runs that are in flight, and return when they have ended; what was not started stays so."""
+        with explaining(f"backfill {plan.id}"):
+            return self._driver(plan, 1, report).cancel()
 
     def _driver(self, plan: Plan, concurrency: int, report: Callable[[Standing], None]) -> Driver:
         look_s = _LOOK_LOCAL_S if self.connections.profile.get("PUBSUB_EMULATOR_HOST") else _LOOK_CLOUD_S

@@ -13,9 +13,9 @@ from datetime import UTC, datetime
 from typing import Any, Protocol
 
 from baton.backfill.plan import Plan, Progress
-from baton.backfill.store import Store
+from baton.backfill.store import STALE, Store
 from baton.dlq.archive import Summary
-from baton.errors import NotKnown
+from baton.errors import HasEnded, NotKnown
 from baton.runs import STAGES, Run, RunState
 from workers.objects import Objects
 
@@ -36,6 +36,8 @@ class Runs(Protocol):
     ) -> str: ...
 
     def look(self, run_id: str) -> Run: ...
+
+    def cancel(self, run_id: str, *, unclaimed: bool = False) -> Run: ...
 
     def retry(self, run_id: str, from_stage: str | None = None) -> str: ...
 
@@ -179,6 +181,46 @@ class Driver:
                 time.sleep(self._look_s)
         finally:
             self._save(leave=True)
+
+    def cancel(self) -> Standing:
+        """Cancel the runs that are in flight, and return when they have ended; what was not started stays so.
+
+        Whoever drives it is sent away. Until that driver notices, it may start runs: these are cancelled as well.
+        """
+        standing, asked = self._standing, set[str]()
+        before = self._store.progress(standing.plan.id)
+        progress = self._store.take(standing.plan.id, self._clock(), take_over=True)
+        had_driver = before is not None and before.driver and self._clock() - before.beat < STALE
+        alone_at = time.monotonic() + (2 * _SAVE_S if had_driver else 0.0)
+        try:
+            self._begin(progress, retry_failed=False)
+            while True:
+                self._find_begun()
+                new = [now for now in standing.in_flight.values() if now not in asked]
+                with ThreadPoolExecutor(_READERS) as pool:
+                    list(pool.map(self._cancel, new))
+                asked.update(new)
+                self._look()
+                self._save_now_and_then()
+                self._report(standing)
+                if not standing.in_flight and time.monotonic() >= alone_at:
+                    return standing
+                time.sleep(self._look_s)
+        finally:
+            self._save(leave=True)
+
+    def _cancel(self, run_id: str) -> None:
+        try:
+            self._runs.cancel(run_id, unclaimed=True)
+        except HasEnded:
+            return  # before we came; the next look says how
+
+    def _find_begun(self) -> None:
+        """Move what somebody else has started meanwhile from those that wait to those in flight."""
+        standing, begun = self._standing, self._begun()
+        if not begun.isdisjoint(standing.waiting):
+            standing.in_flight |= {name: standing.again.get(name, name) for name in standing.waiting if name in begun}
+            standing.waiting = deque(run_id for run_id in standing.waiting if run_id not in begun)
 
     def standing_now(self) -> Standing:
         """Return where the backfill stands, without driving it."""

@@ -90,7 +90,10 @@ class Store:
         while True:
             found = self._read(_progress_name(backfill), Progress)
             if found is not None and found[0].driver != self._by:
-                raise InUse(f"backfill {backfill} was taken over by {found[0].driver or 'nobody'}", "it goes on there")
+                raise InUse(
+                    f"backfill {backfill} was taken over by {found[0].driver or 'nobody'}",
+                    f"where it stands: baton backfill --status {backfill}",
+                )
             saved = progress.model_copy(update={"driver": "" if leave else self._by, "beat": now})
             try:
                 self._write(_progress_name(backfill), saved, ABSENT if found is None else found[1])

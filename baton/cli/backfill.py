@@ -31,6 +31,7 @@ _SHOWN = 20
         "baton backfill --resume births --concurrency 16",
         "baton backfill --resume births --retry-failed",
         "baton backfill --status births --json",
+        "baton backfill --cancel births",
         json_shape=_SHAPE,
     )
 )
@@ -45,6 +46,7 @@ _SHOWN = 20
 @click.option("--id", "backfill_id", metavar="ID", help="Name it; else a name that follows from what is to be done.")
 @click.option("--resume", metavar="ID", help="Go on with one that is in the ledger.")
 @click.option("--status", metavar="ID", help="Only say where one stands.")
+@click.option("--cancel", metavar="ID", help="Cancel its runs in flight, start no more; return when they have ended.")
 @click.option("--retry-failed", is_flag=True, help="Try those again that ended without a served model.")
 @click.option("--take-over", is_flag=True, help="Drive it from here although another terminal does.")
 @json_option
@@ -59,6 +61,7 @@ def backfill(
     backfill_id: str | None,
     resume: str | None,
     status: str | None,
+    cancel: str | None,
     retry_failed: bool,
     take_over: bool,
     as_json: bool,
@@ -71,10 +74,13 @@ def backfill(
     from baton.client import Client
 
     new = {"--pipeline": pipeline, "--sources": sources, "--param": params, "--id": backfill_id}
-    _check_one_wish(new, resume, status, {"--retry-failed": retry_failed, "--take-over": take_over})
+    old = {"--status": status, "--cancel": cancel, "--resume": resume}
+    _check_one_wish(new, old, {"--retry-failed": retry_failed, "--take-over": take_over})
     client = Client()
     if status:
         context.exit(_status(client, client.backfills.plan(status), as_json))
+    if cancel:
+        context.exit(_cancel(client, client.backfills.plan(cancel), as_json))
     if resume:
         plan = client.backfills.plan(resume)
     else:
@@ -82,25 +88,25 @@ def backfill(
     context.exit(_drive(client, plan, concurrency, retry_failed, take_over, as_json))
 
 
-def _check_one_wish(
-    new: Mapping[str, object], resume: str | None, status: str | None, driving: Mapping[str, object]
-) -> None:
+def _check_one_wish(new: Mapping[str, object], old: Mapping[str, str | None], driving: Mapping[str, object]) -> None:
     """Refuse what would be silently left aside: a plan in the ledger has its own pipeline, sources and parameters.
 
     Args:
         new: the options of a new backfill.
+        old: those that name one in the ledger, `--resume` the last of them.
         driving: those that change how one is driven.
     """
-    mend = "give --pipeline and --sources, or --resume ID, or --status ID"
-    if resume is None and status is None:
+    mend = "give --pipeline and --sources, or --resume ID, or --status ID, or --cancel ID"
+    named = [option for option, value in old.items() if value is not None]
+    if not named:
         missing = " and ".join(name for name in ("--pipeline", "--sources") if not new[name])
         if missing:
             raise Refused(f"what is to be run? {missing} is missing", mend)
         return
-    if status is None:
-        wish, others = f"--resume {resume}", new
-    else:
-        wish, others = f"--status {status}", {**new, "--resume": resume, **driving}
+    option = named[0]
+    wish, others = f"{option} {old[option]}", {**new, **{other: True for other in named[1:]}}
+    if option != "--resume":
+        others |= driving
     extra = " and ".join(name for name, value in others.items() if value)
     if extra:
         raise Refused(f"{wish} takes no {extra}: what it runs is in the ledger", f"leave {extra} out, or {mend}")
@@ -142,6 +148,26 @@ def _status(client: "Client", plan: "Plan", as_json: bool) -> int:
     else:
         _tell(standing, None)
     return EXIT_FAILED if standing.failed else EXIT_OK
+
+
+def _cancel(client: "Client", plan: "Plan", as_json: bool) -> int:
+    from baton.house import interrupt_on_signals
+
+    interrupt_on_signals()
+    view, began = _View(plan), time.monotonic()
+    try:
+        with view.progress:
+            standing = client.cancel_backfill(plan, view.show)
+    except KeyboardInterrupt:
+        remarks().print(f"interrupted; again: baton backfill --cancel {plan.id}", soft_wrap=True)
+        return EXIT_INTERRUPTED
+    if as_json:
+        print_json(standing.to_json())
+        return EXIT_OK
+    _tell(standing, time.monotonic() - began)
+    if standing.waiting:
+        answers().print(f"what was not started: baton backfill --resume {plain(plan.id)}", soft_wrap=True)
+    return EXIT_OK
 
 
 class _View:

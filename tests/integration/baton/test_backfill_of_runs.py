@@ -92,6 +92,31 @@ def test_a_backfill_is_stopped_and_resumed(
     settled_audit(running)
 
 
+def test_a_backfill_is_cancelled_from_another_terminal(
+    here: Command, client: Client, running: House, name: str, tmp_path: Path
+) -> None:
+    """Its driver is sent away, no job of it runs on, and what was not started can still be."""
+    listed = tmp_path / "sources.txt"
+    listed.write_text("\n".join(f"gs://data/slow-{n}.csv" for n in range(40)))
+    process = started(running, "--pipeline", "quick", "--sources", str(listed), "--id", name, "--concurrency", "3")
+
+    def begun() -> set[str]:
+        return {found.split("/")[1] for found in client.connections.objects.list(f"runs/{name}-")}
+
+    wait_until(lambda: len(begun()) >= 3, WAIT_S, "three runs have begun")
+    answer = here("backfill", "--cancel", name, "--json")
+    assert answer.code == 0, answer.err
+    _, said = process.communicate(timeout=30)
+    assert process.returncode == 6, said
+    assert "taken over" in said
+    assert answer.json["in_flight"] == 0
+    ended = sum(answer.json[how] for how in ("succeeded", "failed", "cancelled"))
+    assert ended == len(begun())
+    assert answer.json["waiting"] == 40 - ended
+    assert list(client.connections.objects.list(f"inflight/preprocess/{name}")) == []
+    settled_audit(running)
+
+
 def test_patterns_failures_and_retries(here: Command, client: Client, running: House, name: str) -> None:
     """Objects of a bucket by their pattern; a failed one is told, and tried again under its retry's name."""
     bucket = client.connections.storage.bucket("baton-local-pipeline")

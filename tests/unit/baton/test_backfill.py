@@ -16,7 +16,7 @@ from baton.backfill.sources import sources_of
 from baton.backfill.store import STALE, Store
 from baton.dlq.archive import Summary
 from baton.dlq.letter import LetterState
-from baton.errors import InUse, NotKnown, Refused
+from baton.errors import HasEnded, InUse, NotKnown, Refused
 from baton.runs import Run, RunState, StageView
 from messages.events import is_run_id
 from tests.support.world import MemoryObjects, VirtualClock
@@ -38,6 +38,7 @@ class FakeRuns:
     letters: list[Summary] = field(default_factory=list)
     looked: list[str] = field(default_factory=list)
     never_begun: set[str] = field(default_factory=set)
+    cancelled: list[str] = field(default_factory=list)
     most: int = 0
 
     def publish_data_ready(
@@ -69,6 +70,14 @@ class FakeRuns:
         self.states[run_id] = RunState.CANCELLED
         self.never_begun.add(run_id)
         self.objects.write(f"runs/{run_id}/cancelled.json", b"", if_generation=0)
+
+    def cancel(self, run_id: str, *, unclaimed: bool = False) -> Run:
+        assert unclaimed, "one may not be claimed yet"
+        self.cancelled.append(run_id)
+        if self.states.get(run_id) in (RunState.SUCCEEDED, RunState.FAILED):
+            raise HasEnded(f"run {run_id} has ended")
+        self.end(run_id, RunState.CANCELLED)
+        return self.look(run_id)
 
     def retry(self, run_id: str, from_stage: str | None = None) -> str:
         if run_id in self.never_begun:
@@ -103,6 +112,9 @@ class Desk:
     ) -> Standing:
         driver = Driver(self.runs, self.objects, self.store(), of, concurrency, look, look_s, self.clock)
         return driver.run(**wish)
+
+    def cancel(self, of: Plan, look: Callable[[Standing], None] = lambda _: None) -> Standing:
+        return Driver(self.runs, self.objects, self.store(), of, 1, look, 0.0, self.clock).cancel()
 
     def end_all(self, standing: Standing, state: RunState = RunState.SUCCEEDED) -> None:
         for name in standing.in_flight.values():
@@ -397,3 +409,72 @@ def test_runs_that_nobody_has_claimed_yet_are_not_read_at_every_look(desk: Desk)
     with pytest.raises(Stopped):
         desk.drive(plan(*(f"gs://b/refused-{n}" for n in range(100))), look, concurrency=100, look_s=0.005)
     assert 100 <= len(desk.runs.looked) <= 100 * looks / 3
+
+
+# -- cancelling -------------------------------------------------------------------------------------------------------
+
+
+def stop_at_once(_: Standing) -> None:
+    raise Stopped
+
+
+def test_a_cancelled_backfill_stops_what_is_in_flight_and_starts_nothing(desk: Desk) -> None:
+    """What has ended stays as it ended; what was not started can be resumed."""
+    of = plan(*(f"gs://b/{n}" for n in range(6)))
+    first, second, *waiting = (run_id("b", source) for source in of.sources)
+    with pytest.raises(Stopped):
+        desk.drive(of, stop_at_once)
+    desk.runs.end(first)
+    standing = desk.cancel(of)
+    assert desk.runs.cancelled == [first, second]
+    assert standing.counts == {"succeeded": 1, "cancelled": 1}
+    assert list(standing.waiting) == waiting
+    assert len(desk.runs.published) == 2
+    assert desk.drive(of, desk.end_all).counts == {"succeeded": 5, "cancelled": 1}
+
+
+def test_the_retry_that_is_in_flight_is_the_one_that_is_cancelled(desk: Desk) -> None:
+    """Its first run has ended long ago."""
+    of = plan("gs://b/bad")
+    bad = run_id("b", "gs://b/bad")
+    desk.drive(of, lambda standing: desk.end_all(standing, RunState.FAILED))
+    with pytest.raises(Stopped):
+        desk.drive(of, stop_at_once, retry_failed=True)
+    assert desk.cancel(of).counts == {"cancelled": 1}
+    assert desk.runs.cancelled == [f"{bad}-r2"]
+
+
+def test_a_driver_that_does_not_know_yet_is_sent_away_and_its_runs_are_cancelled(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It starts runs until its next save; until then the one who cancels looks for them."""
+    monkeypatch.setattr("baton.backfill.driver._SAVE_S", 0.05)
+    of, looks = plan(*(f"gs://b/{n}" for n in range(4))), 0
+    begun = [run_id("b", source) for source in of.sources]
+    other = desk.store()
+    desk.runs.publish_data_ready("gs://b/0", run_id=begun[0])
+    other.take("b", desk.clock.now)
+
+    def start_one_more(standing: Standing) -> None:
+        nonlocal looks
+        looks += 1
+        if looks == 1:
+            desk.runs.publish_data_ready("gs://b/1", run_id=begun[1])
+
+    standing = desk.cancel(of, start_one_more)
+    assert desk.runs.cancelled == begun[:2]
+    assert standing.counts == {"cancelled": 2}
+    assert list(standing.waiting) == begun[2:]
+    progress = other.progress("b")
+    assert progress is not None
+    with pytest.raises(InUse, match="taken over"):
+        other.save("b", progress, desk.clock.now)
+
+
+def test_a_backfill_that_is_over_has_nothing_to_cancel(desk: Desk) -> None:
+    """Nor one that was never begun."""
+    of = plan("gs://b/1")
+    assert desk.cancel(of).counts == {}
+    desk.drive(of, desk.end_all)
+    assert desk.cancel(of).counts == {"succeeded": 1}
+    assert desk.runs.cancelled == []

@@ -94,6 +94,9 @@ def test_a_full_disk_is_no_defect_of_ours() -> None:
         (["--resume", "b", "--pipeline", "p", "--sources", "gs://b/x"], "--resume b takes no --pipeline and --sources"),
         (["--status", "b", "--retry-failed"], "--status b takes no --retry-failed"),
         (["--status", "b", "--resume", "b"], "--status b takes no --resume"),
+        (["--cancel", "b", "--retry-failed"], "--cancel b takes no --retry-failed"),
+        (["--cancel", "b", "--resume", "b"], "--cancel b takes no --resume"),
+        (["--status", "b", "--cancel", "b"], "--status b takes no --cancel"),
     ],
 )
 def test_what_a_backfill_would_leave_aside_is_refused(
