@@ -40,6 +40,7 @@ class Kind(StrEnum):
     OVERTAKES = "job ends before its cancellation counts"
 
 
+HOLDS = (Kind.FREEZE_BEFORE, Kind.FREEZE_AFTER, Kind.STALL_BEFORE, Kind.STALL_AFTER)  # the worker goes on afterwards
 PROCESS = (Kind.CRASH_BEFORE, Kind.CRASH_AFTER, Kind.FREEZE_BEFORE, Kind.FREEZE_AFTER, Kind.STALL_BEFORE,
            Kind.STALL_AFTER)  # fmt: skip
 READ = (*PROCESS, Kind.BUSY, Kind.UNAVAILABLE, Kind.BROKEN)
@@ -137,6 +138,6 @@ class Faults:
 
     def _duration(self, kind: Kind) -> float:
         """From a blink to minutes, as many of each order of magnitude."""
-        if kind in (Kind.FREEZE_BEFORE, Kind.FREEZE_AFTER, Kind.STALL_BEFORE, Kind.STALL_AFTER, Kind.DELAYED):
+        if kind in (*HOLDS, Kind.DELAYED):
             return round(10 ** self._random.uniform(0.0, 2.8), 1)
         return round(self._random.uniform(0.1, 2.0), 2)

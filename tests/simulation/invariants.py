@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from itertools import pairwise
 
 from messages.topics import DEAD_LETTER
+from tests.simulation.faults import HOLDS
 from tests.simulation.history import BACKOFF_S, World, unexplained_markers
 from tests.simulation.jobs import Job
 from tests.simulation.network import NET_S
@@ -15,6 +16,7 @@ from workers.record import Outcome, StageRecord, State
 # A request that took longer was held up by a frozen or stalled worker between its last look and its deed.
 _LONGEST_WAY_S = NET_S + 0.01
 _SKEW_S = 1.0
+_LONGEST_TRY_S = 60.0  # as `workers.launching` counts a try
 _CAUSES = ("job-failed", "job-vanished", "deadline", "bad-output")  # what fates of jobs and models lead to
 _WORTH_ANOTHER = ("job-failed", "job-vanished", "deadline")  # as the jobs here fail
 _SHORTEST_PAUSE_S = BACKOFF_S * 0.75 - 0.4  # the jitter, and two clocks that differ
@@ -171,14 +173,25 @@ def newer_fields_survive(world: World) -> Iterator[str]:
 
 
 def failures_have_causes(world: World) -> Iterator[str]:
-    """No stage fails of what the workers do to each other: nobody here refuses a request, or stops a job by hand."""
+    """No stage fails of what the workers do to each other: nobody here refuses a request, or stops a job by hand.
+
+    A worker that is held up again and again for longer than the stage's deadline in all gives its launch up, and says so.
+    """
     vanished = {job.id for job in world.jobs if job.vanished_at is not None}
     for record in records(world):
         if record.outcome is not Outcome.FAILED or record.failure is None:
             continue
         reason, job = record.failure.reason, record.job.id if record.job else ""
+        if reason == "launch-deadline" and _held_up_s(world, record.stage) > world.scenario.deadline_s:
+            continue
         if reason not in _CAUSES or (reason == "job-vanished" and job not in vanished):
             yield f"{record.stage} of {record.run_id} failed for no cause: {record.failure}"
+
+
+def _held_up_s(world: World, stage: str) -> float:
+    """Return how long the stage's workers were frozen or stalled, each time as long as a try counts at most."""
+    hits = [hit for key, hit in world.faults.happened.items() if key.actor.startswith(f"{stage}-")]
+    return sum(min(hit.seconds, _LONGEST_TRY_S) for hit in hits if hit.kind in HOLDS)
 
 
 def attempts_are_used_and_no_more(world: World) -> Iterator[str]:
