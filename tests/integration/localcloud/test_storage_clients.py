@@ -88,7 +88,11 @@ def environment(tmp_path: Path) -> Iterator[dict[str, str]]:
         PartProcess("metadata", tmp_path / "metadata") as metadata,
     ):
         common = endpoints.common("baton-local", tmp_path, {})
-        yield {**storage.output(), **metadata.output(), **common, "PYTHONPATH": str(ROOT), "HOME": str(tmp_path)}
+        vm = metadata.output()
+        vm["GCE_METADATA_IP"] = vm[
+            "GCE_METADATA_HOST"
+        ]  # as `endpoints.json` has it: where google-auth looks for a machine
+        yield {**storage.output(), **vm, **common, "PYTHONPATH": str(ROOT), "HOME": str(tmp_path)}
 
 
 def run(program: str, environment: dict[str, str]) -> object:
