@@ -47,7 +47,6 @@ class Dataflow:
     def find(self, name: str, labels: Mapping[str, str], location: str) -> JobRef | None:
         """Return the job of that name that counts: the first made that was not cancelled; None where there is none."""
         self._asking.works_in(location)
-        self._asking.works_in(location)
         jobs = self._named(name, labels, location)
         # All cancelled: the attempt was stopped, and that is its outcome.
         chosen = ([job for job in jobs if job.get("currentState") not in _CANCELLING] or jobs)[:1]

@@ -57,9 +57,7 @@ class Strays:
         """
         stopped, unanswered = list[str](), list[TransientError]()
         for phase in self._phases:
-            for found in phase.active(
-                known
-            ):  # what comes after a region that is away is not searched, what came before is
+            for found in phase.active(known):  # one by one: what is found before a region that is away is stopped
                 try:
                     if self._stop_if_stray(phase, found):
                         stopped.append(found.job.id)
