@@ -170,7 +170,7 @@ def test_pull_of_less_than_nothing_is_refused(subscriber: Subscriber, subscripti
 
 
 def test_streaming_pull_brings_everything_and_acks_stick(
-    publisher: Publisher, subscriber: Subscriber, topic: str, subscription: str
+    broker: Broker, publisher: Publisher, subscriber: Subscriber, topic: str, subscription: str
 ) -> None:
     """The stock subscriber receives all messages; what it acked does not come again."""
     wanted = {str(index).encode() for index in range(200)}
@@ -187,8 +187,9 @@ def test_streaming_pull_brings_everything_and_acks_stick(
     stream.cancel()
     stream.result(10)
     publisher.publish(topic, b"marker").result(10)
-    # The emulator keeps a zombie of the stream, which may take the marker; that ours comes at once is the next test's.
-    assert {item.message.data for item in pull(subscriber, subscription)} <= {b"marker"}
+    came = [item.message.data for item in pull(subscriber, subscription)]
+    # The emulator keeps a zombie of the stream, which may take the marker.
+    assert came == [b"marker"] or (came == [] and not broker.is_ours)
 
 
 @pytest.mark.differs("the emulator keeps a zombie of every cancelled stream")
