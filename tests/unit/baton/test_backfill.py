@@ -1,125 +1,22 @@
 """A backfill: one run for each source, no more in flight than allowed, and nothing forgotten or doubled by stopping."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from baton.backfill.driver import Driver, Standing
-from baton.backfill.plan import Plan, check_id, default_id, run_id
+from baton.backfill.driver import Standing
+from baton.backfill.plan import check_id, default_id, run_id
 from baton.backfill.sources import sources_of
-from baton.backfill.store import STALE, Store
+from baton.backfill.store import STALE
 from baton.dlq.archive import Summary
 from baton.dlq.letter import LetterState
-from baton.errors import HasEnded, InUse, NotKnown, Refused
-from baton.runs import Run, RunState, StageView
+from baton.errors import InUse, NotKnown, Refused
+from baton.runs import RunState
 from messages.events import is_run_id
-from tests.support.world import MemoryObjects, VirtualClock
-
-NOW = datetime(2026, 11, 21, 9, tzinfo=UTC)
-
-
-def plan(*sources: str, backfill: str = "b", **changes: Any) -> Plan:
-    return Plan(**{"id": backfill, "pipeline": "p", "sources": sources, "created": NOW, **changes})
-
-
-@dataclass
-class FakeRuns:
-    """Runs that end when they are told to, over the ledger's own object names."""
-
-    objects: MemoryObjects
-    published: list[str] = field(default_factory=list)
-    states: dict[str, RunState] = field(default_factory=dict)
-    letters: list[Summary] = field(default_factory=list)
-    looked: list[str] = field(default_factory=list)
-    never_begun: set[str] = field(default_factory=set)
-    cancelled: list[str] = field(default_factory=list)
-    most: int = 0
-
-    def publish_data_ready(
-        self, source: str, pipeline: str = "", *, params: Mapping[str, Any] | None = None, run_id: str | None = None
-    ) -> str:
-        assert run_id is not None
-        self.published.append(run_id)
-        if run_id not in self.states and "refused" not in source:
-            self._begin(run_id)
-        return run_id
-
-    def _begin(self, run_id: str) -> None:
-        self.states[run_id] = RunState.RUNNING
-        for name in (f"runs/{run_id}/preprocess.json", f"inflight/preprocess/{run_id}"):
-            self.objects.write(name, b"", if_generation=0)
-        self.most = max(self.most, list(self.states.values()).count(RunState.RUNNING))
-
-    def end(self, run_id: str, state: RunState = RunState.SUCCEEDED) -> None:
-        self.states[run_id] = state
-        self.objects.delete(f"inflight/preprocess/{run_id}")
-
-    def look(self, run_id: str) -> Run:
-        self.looked.append(run_id)
-        state = self.states.get(run_id, RunState.WAITING)
-        failure = {"reason": "r", "message": "broken", "mend": "m"} if state is RunState.FAILED else None
-        return Run(run_id, "p", state, (StageView("preprocess", outcome=state.value, failure=failure),))
-
-    def cancel_unclaimed(self, run_id: str) -> None:
-        self.states[run_id] = RunState.CANCELLED
-        self.never_begun.add(run_id)
-        self.objects.write(f"runs/{run_id}/cancelled.json", b"", if_generation=0)
-
-    def cancel(self, run_id: str, *, unclaimed: bool = False) -> Run:
-        assert unclaimed, "one may not be claimed yet"
-        self.cancelled.append(run_id)
-        if self.states.get(run_id) in (RunState.SUCCEEDED, RunState.FAILED):
-            raise HasEnded(f"run {run_id} has ended")
-        self.end(run_id, RunState.CANCELLED)
-        return self.look(run_id)
-
-    def retry(self, run_id: str, from_stage: str | None = None) -> str:
-        if run_id in self.never_begun:
-            raise NotKnown(f"run {run_id} was cancelled before a worker claimed it", "publish it under another id")
-        if self.states[run_id] not in (RunState.FAILED, RunState.CANCELLED):
-            raise Refused(f"run {run_id} {self.states[run_id].value}")
-        new = f"{run_id}-r{len(self.retries(run_id)) + 2}"
-        self._begin(new)
-        return new
-
-    def retries(self, run_id: str) -> list[Run]:
-        return [self.look(name) for name in sorted(self.states) if name.startswith(f"{run_id}-r")]
-
-    def dead_letters(self) -> list[Summary]:
-        return self.letters
-
-
-class Desk:
-    """A ledger in memory with fake runs; each `drive` is a process of its own."""
-
-    def __init__(self) -> None:
-        self.objects, self.clock = MemoryObjects(), VirtualClock()
-        self.runs = FakeRuns(self.objects)
-        self.drivers = 0
-
-    def store(self) -> Store:
-        self.drivers += 1
-        return Store(self.objects, f"driver-{self.drivers}")
-
-    def drive(
-        self, of: Plan, look: Callable[[Standing], None], concurrency: int = 2, look_s: float = 0.0, **wish: bool
-    ) -> Standing:
-        driver = Driver(self.runs, self.objects, self.store(), of, concurrency, look, look_s, self.clock)
-        return driver.run(**wish)
-
-    def cancel(self, of: Plan, look: Callable[[Standing], None] = lambda _: None) -> Standing:
-        return Driver(self.runs, self.objects, self.store(), of, 1, look, 0.0, self.clock).cancel()
-
-    def end_all(self, standing: Standing, state: RunState = RunState.SUCCEEDED) -> None:
-        for name in standing.in_flight.values():
-            if name in self.runs.states:
-                self.runs.end(name, state)
+from tests.support.backfill_desk import NOW, Desk, Stopped, plan
 
 
 @pytest.fixture
@@ -211,10 +108,6 @@ def test_no_more_are_in_flight_than_allowed(desk: Desk) -> None:
     assert len(desk.runs.published) == len(set(desk.runs.published)) == 7
     assert standing.counts == {"succeeded": 7}
     assert standing.to_json()["not_succeeded"] == []
-
-
-class Stopped(BaseException):
-    """kill -9, or Ctrl-C: nothing after it runs but `finally`."""
 
 
 @pytest.mark.parametrize("moment", [1, 2, 3, 4])
@@ -409,72 +302,3 @@ def test_runs_that_nobody_has_claimed_yet_are_not_read_at_every_look(desk: Desk)
     with pytest.raises(Stopped):
         desk.drive(plan(*(f"gs://b/refused-{n}" for n in range(100))), look, concurrency=100, look_s=0.005)
     assert 100 <= len(desk.runs.looked) <= 100 * looks / 3
-
-
-# -- cancelling -------------------------------------------------------------------------------------------------------
-
-
-def stop_at_once(_: Standing) -> None:
-    raise Stopped
-
-
-def test_a_cancelled_backfill_stops_what_is_in_flight_and_starts_nothing(desk: Desk) -> None:
-    """What has ended stays as it ended; what was not started can be resumed."""
-    of = plan(*(f"gs://b/{n}" for n in range(6)))
-    first, second, *waiting = (run_id("b", source) for source in of.sources)
-    with pytest.raises(Stopped):
-        desk.drive(of, stop_at_once)
-    desk.runs.end(first)
-    standing = desk.cancel(of)
-    assert desk.runs.cancelled == [first, second]
-    assert standing.counts == {"succeeded": 1, "cancelled": 1}
-    assert list(standing.waiting) == waiting
-    assert len(desk.runs.published) == 2
-    assert desk.drive(of, desk.end_all).counts == {"succeeded": 5, "cancelled": 1}
-
-
-def test_the_retry_that_is_in_flight_is_the_one_that_is_cancelled(desk: Desk) -> None:
-    """Its first run has ended long ago."""
-    of = plan("gs://b/bad")
-    bad = run_id("b", "gs://b/bad")
-    desk.drive(of, lambda standing: desk.end_all(standing, RunState.FAILED))
-    with pytest.raises(Stopped):
-        desk.drive(of, stop_at_once, retry_failed=True)
-    assert desk.cancel(of).counts == {"cancelled": 1}
-    assert desk.runs.cancelled == [f"{bad}-r2"]
-
-
-def test_a_driver_that_does_not_know_yet_is_sent_away_and_its_runs_are_cancelled(
-    desk: Desk, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """It starts runs until its next save; until then the one who cancels looks for them."""
-    monkeypatch.setattr("baton.backfill.driver._SAVE_S", 0.05)
-    of, looks = plan(*(f"gs://b/{n}" for n in range(4))), 0
-    begun = [run_id("b", source) for source in of.sources]
-    other = desk.store()
-    desk.runs.publish_data_ready("gs://b/0", run_id=begun[0])
-    other.take("b", desk.clock.now)
-
-    def start_one_more(standing: Standing) -> None:
-        nonlocal looks
-        looks += 1
-        if looks == 1:
-            desk.runs.publish_data_ready("gs://b/1", run_id=begun[1])
-
-    standing = desk.cancel(of, start_one_more)
-    assert desk.runs.cancelled == begun[:2]
-    assert standing.counts == {"cancelled": 2}
-    assert list(standing.waiting) == begun[2:]
-    progress = other.progress("b")
-    assert progress is not None
-    with pytest.raises(InUse, match="taken over"):
-        other.save("b", progress, desk.clock.now)
-
-
-def test_a_backfill_that_is_over_has_nothing_to_cancel(desk: Desk) -> None:
-    """Nor one that was never begun."""
-    of = plan("gs://b/1")
-    assert desk.cancel(of).counts == {}
-    desk.drive(of, desk.end_all)
-    assert desk.cancel(of).counts == {"succeeded": 1}
-    assert desk.runs.cancelled == []

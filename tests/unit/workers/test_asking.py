@@ -269,6 +269,20 @@ def test_jobs_that_never_answer_are_asked_for_last() -> None:
         assert set(asking.statuses(jobs, ask)) == {job.id for job in jobs[2:]}
 
 
+def test_jobs_that_never_answered_are_not_remembered_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They may have been gone for months."""
+    monkeypatch.setattr("workers.asking._REMEMBERED", 5)
+    asking = Asking()
+
+    def ask(job: JobRef) -> JobStatus:
+        raise TransientError("500")
+
+    for job in some("l", 50):
+        with pytest.raises(TransientError):
+            asking.statuses([job], ask)
+    assert len(asking._unanswered) <= 5
+
+
 def test_what_the_list_told_counts_though_nothing_else_answers() -> None:
     """A job that has ended and cannot be read does not hide those that run."""
     service, jobs, refs = dataflow(10)

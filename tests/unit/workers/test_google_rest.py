@@ -139,7 +139,9 @@ def test_a_403_in_no_form_that_we_know_is_a_refusal(content: bytes) -> None:
 
 
 @pytest.mark.parametrize(
-    ("answer", "promised"), [(b'{"jobs": [', 99), (b"<html>Sign in</html>", None), (b"[]", None)], ids=str
+    ("answer", "promised"),
+    [(b'{"jobs": [', 99), (b"<html>Sign in</html>", None), (b"[]", None), (b'{"a": "\xff"}', None)],
+    ids=str,
 )
 def test_an_answer_that_cannot_be_read_is_no_answer(listener: Listener, answer: bytes, promised: int | None) -> None:
     """One that was cut, or somebody else's page: what was asked for may have happened."""

@@ -90,6 +90,12 @@ def test_a_training_that_diverged_fails_and_says_so(value: str) -> None:
     assert len(str(caught.value)) < 400
 
 
+def test_brackets_without_end_are_no_output() -> None:
+    """The standard parser stops at some depth with an error of its own."""
+    with pytest.raises(BadOutput, match=r"metrics\.json is not JSON"):
+        trained("[" * 100_000 + "]" * 100_000)
+
+
 def test_finite_metrics_are_kept_and_other_fields_left_out() -> None:
     """Texts, flags and tables beside the figures are no metrics."""
     given = trained('{"rmse": 1.5, "steps": 10, "ok": true, "note": "fine", "curve": [NaN]}')
