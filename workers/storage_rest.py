@@ -8,12 +8,15 @@ Every call may be repeated: reads as they are, writes because each brings the ge
 because an object that is gone already is as good.
 """
 
-import io
+import copy
+import re
 from collections.abc import Iterator
+from functools import cached_property
 from typing import Any, NamedTuple
+from urllib.parse import quote
 
 from googleapiclient.errors import HttpError
-from googleapiclient.http import MediaIoBaseUpload
+from googleapiclient.http import MediaInMemoryUpload
 from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_random_exponential
 
 from workers.errors import TransientError
@@ -21,6 +24,12 @@ from workers.google_rest import LOST, TRANSIENT_CODES, GoogleRest
 
 _PATH = "/storage/v1/"
 _RETRY_FOR_S = 30.0  # a request that takes longer is a fault of its own: the message is given back and comes again
+_RETRYING = Retrying(
+    retry=retry_if_exception_type(TransientError),
+    wait=wait_random_exponential(multiplier=0.2, max=5),
+    stop=stop_after_delay(_RETRY_FOR_S),
+    reraise=True,
+)  # keeps what it knows of a call in its thread
 _NOT_FOUND, _PRECONDITION_FAILED, _RANGE_NOT_SATISFIABLE = 404, 412, 416
 
 
@@ -33,6 +42,28 @@ class Content(NamedTuple):
 
 class PreconditionFailed(Exception):
     """The object is not at the generation that the write named."""
+
+
+class _Prepared:
+    """A method's request as the discovery client makes it, made once: to make one takes as long as to send it.
+
+    Args:
+        request: made with the three words below in the place of what each call has of its own.
+    """
+
+    BUCKET, NAME, GENERATION = "bucket-of-a-call", "name-of-a-call", "generation-of-a-call"
+
+    def __init__(self, request: Any) -> None:
+        self._request = request
+        self._uri = re.split(f"({self.BUCKET}|{self.NAME}|{self.GENERATION})", request.uri)
+
+    def request(self, bucket: str, name: str, generation: int = 0) -> Any:
+        """Return the request of one call, which may be changed and sent."""
+        own = {self.BUCKET: quote(bucket, safe=""), self.NAME: quote(name, safe=""), self.GENERATION: str(generation)}
+        request = copy.copy(self._request)
+        request.headers = dict(request.headers)
+        request.uri = "".join(own.get(part, part) for part in self._uri)
+        return request
 
 
 class StorageRest:
@@ -58,8 +89,10 @@ class StorageRest:
         Raises:
             TransientError: no good answer.
         """
-        wanted = {} if generation is None else {"generation": str(generation)}
-        request = self._objects.get_media(bucket=bucket, object=name, **wanted)
+        if generation is None:
+            request = self._reading.request(bucket, name)
+        else:
+            request = self._objects.get_media(bucket=bucket, object=name, generation=str(generation))
         if limit_bytes is not None:
             request.headers["range"] = f"bytes=0-{limit_bytes - 1}"
         # The answer's own header names the generation of just these bytes; asking separately could name a later one.
@@ -81,12 +114,8 @@ class StorageRest:
             PreconditionFailed: it is at another generation.
             TransientError: no good answer; the write may have happened.
         """
-        media = MediaIoBaseUpload(io.BytesIO(content), "application/json")
-        request = self._objects.insert(
-            bucket=bucket, name=name, ifGenerationMatch=str(if_generation), fields="generation", media_body=media
-        )
-        # The client takes the host from the endpoint, and the scheme of an upload from Google's document.
-        request.uri = f"{self._scheme}://{request.uri.partition('://')[2]}"
+        request = self._writing.request(bucket, name, if_generation)
+        request.body, request.body_size = content, len(content)
         try:
             return int(self._asked(request, f"write gs://{bucket}/{name}")["generation"])
         except HttpError as fault:
@@ -101,7 +130,7 @@ class StorageRest:
             TransientError: no good answer.
         """
         try:
-            self._asked(self._objects.delete(bucket=bucket, object=name), f"delete gs://{bucket}/{name}")
+            self._asked(self._deleting.request(bucket, name), f"delete gs://{bucket}/{name}")
         except HttpError as fault:
             if fault.resp.status != _NOT_FOUND:
                 raise _unclear(fault, f"delete gs://{bucket}/{name}") from fault
@@ -126,6 +155,29 @@ class StorageRest:
     def _objects(self) -> Any:
         return self._rest.service.objects()
 
+    # Two threads may make one of these twice; they are alike.
+
+    @cached_property
+    def _reading(self) -> _Prepared:
+        return _Prepared(self._objects.get_media(bucket=_Prepared.BUCKET, object=_Prepared.NAME))
+
+    @cached_property
+    def _writing(self) -> _Prepared:
+        request = self._objects.insert(
+            bucket=_Prepared.BUCKET,
+            name=_Prepared.NAME,
+            ifGenerationMatch=_Prepared.GENERATION,
+            fields="generation",
+            media_body=MediaInMemoryUpload(b"", "application/json"),
+        )
+        # The client takes the host from the endpoint, and the scheme of an upload from Google's document.
+        request.uri = f"{self._scheme}://{request.uri.partition('://')[2]}"
+        return _Prepared(request)
+
+    @cached_property
+    def _deleting(self) -> _Prepared:
+        return _Prepared(self._objects.delete(bucket=_Prepared.BUCKET, object=_Prepared.NAME))
+
     def _asked(self, request: Any, place: str) -> Any:
         """Send a request, again while the service is away or too busy; any other refusal is raised as it is."""
 
@@ -139,13 +191,7 @@ class StorageRest:
             except LOST as fault:
                 raise TransientError(f"cannot {place}: {fault!r}", ambiguous=True) from fault
 
-        retrying = Retrying(
-            retry=retry_if_exception_type(TransientError),
-            wait=wait_random_exponential(multiplier=0.2, max=5),
-            stop=stop_after_delay(_RETRY_FOR_S),
-            reraise=True,
-        )
-        return retrying(once)
+        return _RETRYING(once)
 
 
 def _unclear(fault: HttpError, place: str) -> TransientError:

@@ -50,7 +50,7 @@ class Watches:
             self._stopping.pop(record.job.id, None)
         match status.state:
             case JobState.ACTIVE | JobState.WAITING:
-                return self._active(entry, record.job, status)
+                return self._active(entry, record.job, status, asked_at)
             case JobState.SUCCEEDED:
                 return self._succeeded(entry, record.job)
             case JobState.VANISHED if self._may_be_late(record.job, asked_at):
@@ -58,7 +58,7 @@ class Watches:
             case _:
                 return self._ended_without_result(entry, record.job, status)
 
-    def _active(self, entry: Entry, job: JobRef, status: JobStatus) -> Entry | Next:
+    def _active(self, entry: Entry, job: JobRef, status: JobStatus, asked_at: datetime) -> Entry | Next:
         record, moves = entry.record, self._moves
         said = f" ({status.message})" if status.message else ""
         phase, is_optional = moves.phase(record), moves.is_optional(record)
@@ -66,12 +66,12 @@ class Watches:
             if status.state is JobState.WAITING:
                 return self._ends.cancelled(entry)  # nothing runs yet
             self._stop(phase, job, record)
-            return self._watch_it_stop(entry, job, f"cancelled{said}")
+            return self._watch_it_stop(entry, job, f"cancelled{said}", asked_at)
         if status.state is JobState.ACTIVE and self._overdue_s(record) > 0:
             if is_optional:
                 return skip(moves, self._ends, entry, f"{job.id} ran longer than {moves.deadline_s(record):g} s{said}")
             self._stop(phase, job, record)
-            return self._watch_it_stop(entry, job, f"over its deadline{said}")
+            return self._watch_it_stop(entry, job, f"over its deadline{said}", asked_at)
         return Watch(entry, job)
 
     def _stop(self, phase: Phase, job: JobRef, record: StageRecord) -> None:
@@ -81,11 +81,12 @@ class Watches:
         except StageError as fault:
             logger(run_id=record.run_id, stage=record.stage, job_id=job.id).warning("cancel-refused", reason=str(fault))
 
-    def _watch_it_stop(self, entry: Entry, job: JobRef, why: str) -> Entry | Next:
+    def _watch_it_stop(self, entry: Entry, job: JobRef, why: str, seen_at: datetime) -> Entry | Next:
         record, moves = entry.record, self._moves
-        # Counted from the first time that it was asked: after a weekend without workers it has had no chance yet.
-        asked_at = self._stopping.setdefault(job.id, moves.clock())
-        if moves.clock() - asked_at <= timedelta(seconds=moves.policy.stop_s):
+        # Counted from the first time that it was asked to stop: after a weekend without workers it has had no chance yet.
+        # And until it was last seen: what a worker saw before it was held up says nothing of the time since.
+        since = self._stopping.setdefault(job.id, moves.clock())
+        if seen_at - since <= timedelta(seconds=moves.policy.stop_s):
             return Watch(entry, job)
         failure = Failure(
             reason="job-does-not-stop",

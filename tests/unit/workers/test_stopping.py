@@ -114,3 +114,19 @@ def test_a_job_that_nobody_may_look_at_does_not_hold_its_run_for_ever(world: Sta
     assert failure is not None
     assert failure.reason == "job-does-not-stop"
     assert "403: no permission" in failure.message
+
+
+def test_a_job_is_given_up_only_after_a_look_that_is_late_enough(world: StageWorld) -> None:
+    """A worker that was held up between its look and what it makes of it looks again: the job has ended meanwhile."""
+    world.intake().accept(world.message())
+    engine = world.engine()
+    watch = engine.advance("r1")
+    assert isinstance(watch, Watch)
+    world.ledger.cancel("r1", "somebody", world.clock.now)
+    engine.settle_cancellations()
+    assert isinstance(engine.observe(watch.entry, JobStatus(JobState.ACTIVE)), Watch)
+    looked_at = world.clock.now
+    world.clock.move(Policy().stop_s + 1)
+    assert isinstance(engine.observe(watch.entry, JobStatus(JobState.ACTIVE), looked_at), Watch)
+    assert isinstance(engine.observe(watch.entry, JobStatus(JobState.CANCELLED)), Done)
+    assert world.record().outcome is Outcome.CANCELLED
