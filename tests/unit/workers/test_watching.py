@@ -1,0 +1,121 @@
+"""What a look at a running job leads to: it goes on, is asked to stop, or has ended; and what is said of it."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.support.stage_world import SETTLE_S, StageWorld
+from workers.engine import Done, Engine, Watch
+from workers.errors import LaunchRefused
+from workers.record import JobRef
+from workers.stage import JobState, JobStatus
+
+ACTIVE, WAITING, VANISHED = (JobStatus(state) for state in (JobState.ACTIVE, JobState.WAITING, JobState.VANISHED))
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> StageWorld:
+    return StageWorld(tmp_path)
+
+
+def running(world: StageWorld) -> tuple[Engine, Watch]:
+    """A worker that watches the job of `r1`."""
+    world.intake().accept(world.message())
+    engine = world.engine()
+    watch = engine.advance("r1")
+    assert isinstance(watch, Watch)
+    return engine, watch
+
+
+def cancel(world: StageWorld, engine: Engine) -> None:
+    world.ledger.cancel("r1", "somebody", world.clock.now)
+    engine.settle_cancellations()
+
+
+@pytest.mark.parametrize("status", [ACTIVE, WAITING], ids=["active", "waiting"])
+def test_a_job_that_goes_on_costs_no_call(world: StageWorld, status: JobStatus) -> None:
+    """Of ten thousand jobs nearly all just go on: nothing is read for them."""
+    engine, watch = running(world)
+    assert engine.goes_on(engine.hold(watch), status)
+
+
+@pytest.mark.parametrize("status", [ACTIVE, WAITING], ids=["active", "waiting"])
+def test_a_cancelled_run_does_not_just_go_on(world: StageWorld, status: JobStatus) -> None:
+    """Its job has to be asked to stop, long before it would end by itself."""
+    engine, watch = running(world)
+    cancel(world, engine)
+    assert not engine.goes_on(engine.hold(watch), status)
+
+
+def test_the_deadline_is_one_of_work_and_not_of_waiting(world: StageWorld) -> None:
+    """A rollout may wait for its turn for as long as the one before it takes; a job that runs may not go on."""
+    engine, watch = running(world)
+    held = engine.hold(watch)
+    world.clock.move(world.stage.deadline_s)
+    assert engine.goes_on(held, ACTIVE), "it has all of its deadline"
+    world.clock.move(1)
+    assert not engine.goes_on(held, ACTIVE)
+    assert engine.goes_on(held, WAITING)
+    assert isinstance(engine.observe(watch.entry, WAITING), Watch)
+    assert world.jobs[0].states() == [JobState.ACTIVE], "nobody asked it to stop"
+    assert isinstance(engine.observe(watch.entry, ACTIVE), Watch)
+    assert world.jobs[0].states() == [JobState.CANCELLED]
+
+
+@pytest.mark.parametrize("is_held", [True, False], ids=["just goes on", "observed"])
+def test_a_job_that_was_seen_again_is_not_missing(world: StageWorld, is_held: bool) -> None:
+    """Two answers that do not know it count only where none in between does."""
+    engine, watch = running(world)
+    assert isinstance(engine.observe(watch.entry, VANISHED), Watch)
+    world.clock.move(SETTLE_S)
+    if is_held:
+        assert engine.goes_on(engine.hold(watch), ACTIVE)
+    else:
+        assert isinstance(engine.observe(watch.entry, ACTIVE), Watch)
+    assert isinstance(engine.observe(watch.entry, VANISHED), Watch), "the first answer of a new silence"
+    world.clock.move(SETTLE_S)
+    assert not isinstance(engine.observe(watch.entry, VANISHED), Watch)
+    assert world.record().failure is not None
+
+
+def test_a_refusal_to_stop_is_said_and_asked_again(world: StageWorld, capsys: pytest.CaptureFixture[str]) -> None:
+    """A permission may be missing for an hour: the job is asked again at the next look."""
+    engine, watch = running(world)
+    cancel(world, engine)
+    stop, asked = world.jobs[0].cancel, 0
+
+    def refused(job: JobRef) -> None:
+        nonlocal asked
+        asked += 1
+        if asked == 1:
+            raise LaunchRefused("403: no permission", "ask for it")
+        stop(job)
+
+    world.jobs[0].cancel = refused  # type: ignore[method-assign]
+    assert isinstance(engine.observe(watch.entry, ACTIVE), Watch)
+    assert "cancel-refused" in capsys.readouterr().out
+    assert isinstance(engine.observe(watch.entry, ACTIVE), Watch)
+    assert world.jobs[0].states() == [JobState.CANCELLED]
+    assert isinstance(engine.observe(watch.entry, JobStatus(JobState.CANCELLED)), Done)
+
+
+@pytest.mark.parametrize(
+    ("late_s", "state", "reason", "mend"),
+    [
+        (0.0, JobState.FAILED, "job-failed", "read `baton logs r1 preprocess`, mend the cause, then `baton retry r1`"),
+        (0.0, JobState.CANCELLED, "job-cancelled", "it was cancelled at its provider, not by Baton; "),
+        (1.0, JobState.CANCELLED, "deadline", "raise deadline_s under [preprocess] in the pipeline's TOML"),
+    ],
+    ids=["failed", "stopped by a person", "over its deadline"],
+)
+def test_a_failure_says_what_to_do(world: StageWorld, late_s: float, state: JobState, reason: str, mend: str) -> None:
+    """Each kind of end has a mend of its own."""
+    world.stage.attempts = 1
+    engine, watch = running(world)
+    if late_s:
+        world.clock.move(world.stage.deadline_s + late_s)
+    assert isinstance(engine.observe(watch.entry, JobStatus(state)), Done)
+    failure = world.record().failure
+    assert failure is not None
+    assert failure.reason == reason
+    assert failure.mend.startswith(mend)
