@@ -5,12 +5,13 @@ from pathlib import Path
 import pytest
 
 from tests.support.stage_world import SETTLE_S, StageWorld
-from workers.engine import Done, Engine, Watch
+from workers.engine import Done, Engine, Later, Policy, Watch
 from workers.errors import LaunchRefused
 from workers.record import JobRef
-from workers.stage import JobState, JobStatus
+from workers.stage import Context, JobState, JobStatus
 
-ACTIVE, WAITING, VANISHED = (JobStatus(state) for state in (JobState.ACTIVE, JobState.WAITING, JobState.VANISHED))
+ACTIVE, WAITING, VANISHED = JobStatus(JobState.ACTIVE), JobStatus(JobState.WAITING), JobStatus(JobState.VANISHED)
+FAILED, CANCELLED = JobStatus(JobState.FAILED), JobStatus(JobState.CANCELLED)
 
 
 @pytest.fixture
@@ -96,26 +97,110 @@ def test_a_refusal_to_stop_is_said_and_asked_again(world: StageWorld, capsys: py
     assert "cancel-refused" in capsys.readouterr().out
     assert isinstance(engine.observe(watch.entry, ACTIVE), Watch)
     assert world.jobs[0].states() == [JobState.CANCELLED]
-    assert isinstance(engine.observe(watch.entry, JobStatus(JobState.CANCELLED)), Done)
+    assert isinstance(engine.observe(watch.entry, CANCELLED), Done)
 
 
 @pytest.mark.parametrize(
-    ("late_s", "state", "reason", "mend"),
+    ("late_s", "status", "reason", "message", "mend"),
     [
-        (0.0, JobState.FAILED, "job-failed", "read `baton logs r1 preprocess`, mend the cause, then `baton retry r1`"),
-        (0.0, JobState.CANCELLED, "job-cancelled", "it was cancelled at its provider, not by Baton; "),
-        (1.0, JobState.CANCELLED, "deadline", "raise deadline_s under [preprocess] in the pipeline's TOML"),
+        (
+            0.0,
+            FAILED,
+            "job-failed",
+            "job job-1 ended as failed",
+            "read `baton logs r1 preprocess`, mend the cause, then ",
+        ),
+        (
+            1.0,
+            FAILED,
+            "job-failed",
+            "job job-1 ended as failed",
+            "read `baton logs r1 preprocess`, mend the cause, then ",
+        ),
+        (
+            0.0,
+            CANCELLED,
+            "job-cancelled",
+            "job job-1 ended as cancelled",
+            "it was cancelled at its provider, not by Baton",
+        ),
+        (
+            1.0,
+            CANCELLED,
+            "deadline",
+            "job job-1 ran longer than the stage's deadline of ",
+            "raise deadline_s under [preprocess]",
+        ),
+        (
+            0.0,
+            JobStatus(JobState.FAILED, "JOB_STATE_EXPIRED"),
+            "job-failed",
+            "job job-1 ended as JOB_STATE_EXPIRED",
+            "read `baton logs",
+        ),
+        (0.0, JobStatus(JobState.FAILED, message="no disk"), "job-failed", "no disk", "read `baton logs"),
     ],
-    ids=["failed", "stopped by a person", "over its deadline"],
+    ids=[
+        "failed",
+        "failed late",
+        "stopped by a person",
+        "over its deadline",
+        "as its provider says it",
+        "with a message",
+    ],
 )
-def test_a_failure_says_what_to_do(world: StageWorld, late_s: float, state: JobState, reason: str, mend: str) -> None:
-    """Each kind of end has a mend of its own."""
+def test_a_failure_says_what_happened_and_what_to_do(
+    world: StageWorld, late_s: float, status: JobStatus, reason: str, message: str, mend: str
+) -> None:
+    """Each kind of end has words of its own; a failure of the job's own is none of the deadline."""
     world.stage.attempts = 1
     engine, watch = running(world)
     if late_s:
         world.clock.move(world.stage.deadline_s + late_s)
-    assert isinstance(engine.observe(watch.entry, JobStatus(state)), Done)
+    assert isinstance(engine.observe(watch.entry, status), Done)
     failure = world.record().failure
     assert failure is not None
     assert failure.reason == reason
+    assert failure.message.startswith(message)
     assert failure.mend.startswith(mend)
+
+
+def test_what_is_worth_another_attempt(world: StageWorld) -> None:
+    """A job over its deadline is tried again; one that a person stopped is not started again behind their back."""
+    world.stage.attempts = 3
+    engine, watch = running(world)
+    world.clock.move(world.stage.deadline_s + 1)
+    after = engine.observe(watch.entry, CANCELLED)
+    assert isinstance(after, Later)
+    world.clock.move(after.wait_s)
+    second = engine.advance("r1")
+    assert isinstance(second, Watch)
+    assert isinstance(engine.observe(second.entry, CANCELLED), Done)
+    assert world.record().attempt == 2
+
+
+def test_a_job_that_does_not_stop_is_not_tried_again(world: StageWorld) -> None:
+    """It still runs: another beside it would be the second job of the stage."""
+    world.stage.attempts = 3
+    engine, watch = running(world)
+    world.jobs[0].cancel = lambda job: None  # type: ignore[method-assign]
+    world.clock.move(world.stage.deadline_s + 1)
+    assert isinstance(engine.observe(watch.entry, ACTIVE), Watch)
+    world.clock.move(Policy().stop_s + 1)
+    assert isinstance(engine.observe(watch.entry, ACTIVE), Done)
+    assert world.record().attempt == 1
+    assert len(world.jobs[0].jobs) == 1
+
+
+def test_a_search_for_a_twin_that_is_refused_finds_none(world: StageWorld) -> None:
+    """The job's own end is known all the same."""
+    engine, watch = running(world)
+
+    def refused(context: Context) -> JobRef | None:
+        raise LaunchRefused("403: no permission", "ask for it")
+
+    world.jobs[0].find = refused  # type: ignore[method-assign]
+    assert isinstance(engine.observe(watch.entry, CANCELLED), Done)
+    failure = world.record().failure
+    assert failure is not None
+    assert failure.reason == "job-cancelled"
