@@ -4,14 +4,15 @@ import json
 from pathlib import Path
 
 import pytest
+import structlog
 
 from messages import DataReady, Envelope, TrainDone, encode
 from tests.support.world import MemoryJobs, MemoryObjects, MemoryPublisher, MemoryStage, VirtualClock
 from workers.data_ready import read_data_ready
-from workers.errors import TransientError
+from workers.errors import PipelineError, TransientError
 from workers.intake import Fate, Intake, Message
 from workers.ledger import Ledger
-from workers.pipeline import Catalog
+from workers.pipeline import Catalog, PipelineSpec
 from workers.record import State
 
 NOTIFICATION = {
@@ -233,3 +234,58 @@ def test_a_run_remembers_the_one_that_it_tries_again(desk: Desk) -> None:
 def encode_again(desk: Desk) -> tuple[bytes, dict[str, str]]:
     message = desk.ours()
     return message.data, dict(message.attributes)
+
+
+def test_a_duplicate_takes_no_marker_from_a_run_at_work(desk: Desk) -> None:
+    """The marker is what brings a run back whose worker died; it goes when the run has ended, whoever left it."""
+    claim = desk.intake.accept(desk.ours()).claim
+    assert claim is not None
+    desk.intake.accept(desk.ours())
+    assert list(desk.ledger.marked("preprocess")) == ["r1"]
+    ended = claim.record.model_copy(update={"state": State.PUBLISHED})
+    desk.objects.write("runs/r1/preprocess.json", ended.to_json(), if_generation=claim.generation)
+    desk.intake.accept(desk.ours())
+    assert list(desk.ledger.marked("preprocess")) == []
+
+
+def test_a_duplicate_says_of_what(desk: Desk) -> None:
+    """The same message again is in the record already; another message, or another event, leaves a note of its own."""
+    desk.intake.accept(desk.ours())
+    redelivered = desk.intake.accept(desk.ours())
+    assert redelivered.is_told
+    assert "told again" in redelivered.reason
+    assert not any(name.startswith("fates/") for name in desk.objects.contents)
+
+    first = desk.ours()
+    published_again = desk.intake.accept(Message(first.data, first.attributes, "m2", 1))
+    assert not published_again.is_told
+    assert "told again" in published_again.reason
+    event = DataReady(pipeline="p", source="gs://b/other")
+    asked_again = desk.intake.accept(Message(*encode(Envelope("e2", "r1", "//t", desk.clock.now, event)), "m3", 1))
+    assert "asked again by event e2" in asked_again.reason
+    notes = [json.loads(desk.objects.contents[f"fates/preprocess-worker/{name}.json"].content) for name in ("m2", "m3")]
+    assert [(note["fate"], note["run_id"]) for note in notes] == [("duplicate", "r1")] * 2
+
+
+def test_every_fate_is_logged_with_its_message(desk: Desk) -> None:
+    """Who looks for a message in the logs finds what became of it."""
+    with structlog.testing.capture_logs() as said:
+        desk.intake.accept(desk.ours())
+        desk.intake.accept(Message(b"junk", {}, "m9"))
+    assert [(line["message_id"], line["event"], line["run_id"], line["log_level"]) for line in said] == [
+        ("m1", "accepted", "r1", "info"),
+        ("m9", "dead-lettered", "", "error"),
+    ]
+
+
+def test_a_pipeline_without_the_stage_is_a_dead_letter(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An event may name a pipeline that this queue's stage has no part in."""
+
+    def refuse(_stage: MemoryStage, _spec: PipelineSpec) -> tuple[int, float]:
+        raise PipelineError("pipeline 'p' has no [preprocess]; add it to p.toml")
+
+    monkeypatch.setattr(MemoryStage, "limits", refuse)
+    fate = desk.intake.accept(desk.ours())
+    assert fate.fate is Fate.DEAD_LETTERED
+    assert "has no [preprocess]" in fate.reason
+    assert desk.ledger.read("r1", "preprocess") is None
