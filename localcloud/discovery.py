@@ -18,6 +18,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 from urllib.parse import unquote
 
@@ -46,6 +47,7 @@ class Method:
     response: str | None
     is_upload: bool
     is_download: bool
+    required_query: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +58,7 @@ class Match:
     """
 
     method_id: str
-    path_params: dict[str, str]
+    path_params: Mapping[str, str]
     method: Method = field(repr=False)
     media: str = ""
 
@@ -92,6 +94,7 @@ class Discovery:
         self._book = SchemaBook(document.get("schemas", {}), keeps_null=self._keeps_null)
         self.methods: dict[str, Method] = {}
         self._root = _Node()
+        self._matched = functools.lru_cache(maxsize=256)(self._match)  # most requests go to the same few paths
         prefix = "/" + document.get("servicePath", "")
         for raw in _methods(document):
             self._add(prefix, raw)
@@ -110,7 +113,11 @@ class Discovery:
         """Say which method this request means; None when the API has none there.
 
         A decoded parameter that no longer fits its pattern (`customJobs/..%2F..%2Fx`) matches nothing.
+        The answer may be another caller's as well: nobody may change it.
         """
+        return self._matched(http_method, raw_path)
+
+    def _match(self, http_method: str, raw_path: str) -> Match | None:
         path = raw_path.removeprefix("/")
         segments = path.split("/")
         for tokens in _tokenisations(segments):
@@ -121,7 +128,10 @@ class Discovery:
                 values = [unquote(value) for value in found.groups()]
                 if all(check is None or check.fullmatch(v) for check, v in zip(route.checks, values, strict=True)):
                     return Match(
-                        route.method.id, dict(zip(route.names, values, strict=True)), route.method, route.media
+                        route.method.id,
+                        MappingProxyType(dict(zip(route.names, values, strict=True))),
+                        route.method,
+                        route.media,
                     )
         return None
 
@@ -207,22 +217,26 @@ class Discovery:
                 violations.append(Violation(name, text))
             else:
                 params[name] = value
-        for name, spec in known.items():
-            if spec.get("required") and spec["location"] == "query" and name not in params:
+        for name in match.method.required_query:
+            if name not in params:
                 violations.append(Violation(name, f"Required parameter: {name}"))
         return params
 
     def _add(self, prefix: str, raw: Mapping[str, Any]) -> None:
         upload = raw.get("mediaUpload")
+        parameters = {k: _slim_parameter(v) for k, v in raw.get("parameters", {}).items()}
         method = Method(
             id=raw["id"],
             http_method=raw["httpMethod"],
             path=raw["path"],
-            parameters={k: _slim_parameter(v) for k, v in raw.get("parameters", {}).items()},
+            parameters=parameters,
             request=raw.get("request", {}).get("$ref"),
             response=raw.get("response", {}).get("$ref"),
             is_upload=upload is not None,
             is_download=bool(raw.get("supportsMediaDownload")),
+            required_query=tuple(
+                name for name, spec in parameters.items() if spec.get("required") and spec["location"] == "query"
+            ),
         )
         self.methods[method.id] = method
         flat = raw.get("flatPath", raw["path"])

@@ -1,5 +1,6 @@
 """Partial responses: the standard `fields` parameter (`items(id,name),nextPageToken`, `a/b`, `*`)."""
 
+import functools
 import re
 from typing import Any
 
@@ -13,8 +14,9 @@ class FieldsError(ValueError):
     """A `fields` selector that cannot be read."""
 
 
+@functools.lru_cache(maxsize=256)  # a client asks for the same few fields every time
 def parse_fields(text: str) -> Tree:
-    """Parse a selector into a tree.
+    """Parse a selector into a tree, which nobody may change.
 
     Raises:
         FieldsError: unbalanced parentheses or an empty name.

@@ -37,9 +37,9 @@ def create(transaction: Transaction, target: Target, content: Content) -> rows.O
     Raises:
         ApiError: 404 no such bucket; 412 a precondition did not hold; 400 a name that is not allowed; 403 a hold.
     """
-    replaced = _clear_the_way(transaction, target)
+    bucket, replaced = _clear_the_way(transaction, target)
     contents.hold(transaction, content)
-    return _install(transaction, target, content, replaced)
+    return _install(transaction, target, content, bucket, replaced)
 
 
 def copy(transaction: Transaction, source: rows.Object, source_must: Preconditions, target: Target) -> rows.Object:
@@ -51,9 +51,9 @@ def copy(transaction: Transaction, source: rows.Object, source_must: Preconditio
     found = rows.get_object(transaction.db, source.bucket, source.name, source.generation)
     source_must.check(found.generation, found.metageneration)
     contents.share(transaction, found.content_id)  # first: the target may be the very row that holds it
-    replaced = _clear_the_way(transaction, target)
+    bucket, replaced = _clear_the_way(transaction, target)
     shared = Content(found.content_id, found.size_bytes, found.md5, found.crc32c, component_count=found.component_count)
-    return _install(transaction, target, shared, replaced)
+    return _install(transaction, target, shared, bucket, replaced)
 
 
 def compose(
@@ -123,24 +123,26 @@ def update(
 # -- the steps -----------------------------------------------------------------------------------------------------
 
 
-def _clear_the_way(transaction: Transaction, target: Target) -> rows.Object | None:
-    """Check that the target may be written; remove the live object. Returns what was live."""
+def _clear_the_way(transaction: Transaction, target: Target) -> tuple[rows.Bucket, rows.Object | None]:
+    """Check that the target may be written; remove the live object. Returns its bucket, and what was live."""
     check_object_name(target.name)
     bucket = rows.find_bucket(transaction.db, target.bucket)
     live = rows.find_object(transaction.db, target.bucket, target.name)
     found = (live.generation, live.metageneration) if live else (0, 0)
     target.preconditions.check(*found)
     if live is None:
-        return None
+        return bucket, None
     if not bucket.is_versioned:
         _check_holds(live)
         _drop_row(transaction, live)
     else:
         _replace_row(transaction, replace(live, deleted_us=transaction.now_us))
-    return live
+    return bucket, live
 
 
-def _install(transaction: Transaction, target: Target, content: Content, replaced: rows.Object | None) -> rows.Object:
+def _install(
+    transaction: Transaction, target: Target, content: Content, bucket: rows.Bucket, replaced: rows.Object | None
+) -> rows.Object:
     """Insert the new row; announce it, and then the end of the one it replaced."""
     generation = transaction.next_generation()
     created = rows.Object(
@@ -161,10 +163,9 @@ def _install(transaction: Transaction, target: Target, content: Content, replace
     overwrote = {"overwroteGeneration": str(replaced.generation)} if replaced else {}
     notifications.announce(transaction, notifications.FINALIZE, created, target.base_url, **overwrote)
     if replaced is not None:
-        is_kept = rows.find_bucket(transaction.db, target.bucket).is_versioned
         notifications.announce(
             transaction,
-            notifications.ARCHIVE if is_kept else notifications.DELETE,
+            notifications.ARCHIVE if bucket.is_versioned else notifications.DELETE,
             replace(replaced, deleted_us=transaction.now_us),
             target.base_url,
             overwrittenByGeneration=str(generation),

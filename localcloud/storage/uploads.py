@@ -10,7 +10,14 @@ from urllib.parse import quote
 from localcloud.discovery import Discovery
 from localcloud.rest import ApiError, Call, Response
 from localcloud.storage import errors, objects, rows
-from localcloud.storage.contents import Content, Contents, ContentWriter, encode_crc32c, encode_md5
+from localcloud.storage.contents import (
+    INLINE_LIMIT_BYTES,
+    Content,
+    Contents,
+    ContentWriter,
+    encode_crc32c,
+    encode_md5,
+)
 from localcloud.storage.database import Database, Transaction
 from localcloud.storage.multipart import MultipartBody
 from localcloud.storage.names import check_object_name
@@ -95,7 +102,8 @@ class Uploads:
 
     async def _receive(self, call: Call, resource: dict[str, Any], media: AsyncIterator[bytes]) -> dict[str, Any]:
         target = self._target(call, resource)
-        rows.find_bucket(self._database.reader, target.bucket)
+        if not _is_small(call):  # of what is small, the transaction says it as soon
+            rows.find_bucket(self._database.reader, target.bucket)
         writer = ContentWriter(self._contents)
         try:
             async for chunk in media:
@@ -223,6 +231,11 @@ async def _limited(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
         if size_bytes > _MAX_METADATA_BYTES:
             raise ApiError(413, "INVALID_ARGUMENT", f"Object metadata exceeds {_MAX_METADATA_BYTES} bytes.")
         yield chunk
+
+
+def _is_small(call: Call) -> bool:
+    length = call.headers.get("content-length", "")
+    return length.isdecimal() and int(length) <= INLINE_LIMIT_BYTES
 
 
 async def _decoded(call: Call) -> AsyncIterator[bytes]:
