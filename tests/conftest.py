@@ -1,6 +1,7 @@
 """What every test shares: the random seed is printed, and no proxy or credential of the machine leaks in."""
 
 import os
+import signal
 from collections.abc import Iterator
 
 import pytest
@@ -23,6 +24,9 @@ def pytest_configure(config: pytest.Config) -> None:
     for name in list(os.environ):
         if name in _LEAKY or name.startswith("BATON_"):
             del os.environ[name]
+    # A shell's background job ignores Ctrl-C, and so would everything that a test starts, only to press Ctrl-C.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)
