@@ -168,7 +168,7 @@ class StorageRest:
             name=_Prepared.NAME,
             ifGenerationMatch=_Prepared.GENERATION,
             fields="generation",
-            media_body=MediaInMemoryUpload(b"", "application/json"),
+            media_body=MediaInMemoryUpload(b"", mimetype="application/json"),
         )
         # The client takes the host from the endpoint, and the scheme of an upload from Google's document.
         request.uri = f"{self._scheme}://{request.uri.partition('://')[2]}"

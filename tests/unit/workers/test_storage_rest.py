@@ -62,11 +62,19 @@ def test_a_prepared_request_is_the_clients_own(
     storage.delete(bucket, name)
 
     objects = requests.service.objects()
-    media = MediaInMemoryUpload(b"content", "application/json")
+    media = MediaInMemoryUpload(b"content", mimetype="application/json")
     written = objects.insert(bucket=bucket, name=name, ifGenerationMatch="7", fields="generation", media_body=media)
     written.uri = written.uri.replace("https://", "http://")
     own = [objects.get_media(bucket=bucket, object=name), written, objects.delete(bucket=bucket, object=name)]
     assert [said(request) for request in requests.sent] == [said(request) for request in own]
+
+
+def test_the_client_warns_of_nothing(storage: StorageRest, caplog: pytest.LogCaptureFixture) -> None:
+    """What its library says about how it is used would be in every worker's log."""
+    storage.read("led", "first", limit_bytes=10)
+    storage.write("led", "first", b"first", if_generation=0)
+    storage.delete("led", "first")
+    assert caplog.records == []
 
 
 def test_a_call_leaves_nothing_for_the_next(storage: StorageRest, requests: Requests) -> None:
