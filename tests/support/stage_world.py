@@ -42,6 +42,14 @@ class StageWorld:
         data, attributes = encode(Envelope(event_id, run_id, "//test", self.clock.now, event))
         return Message(data, attributes, "m1", 1)
 
+    def watched(self) -> tuple[Engine, Watch]:
+        """Begin `r1`; return a worker and what it watches, the run's first job."""
+        self.intake().accept(self.message())
+        engine = self.engine()
+        watch = engine.advance("r1")
+        assert isinstance(watch, Watch)
+        return engine, watch
+
     def hook(self, hook: Callable[[str, str], None]) -> None:
         self.objects.on_effect = self.publisher.on_effect = hook
         for jobs in self.jobs:

@@ -77,10 +77,7 @@ def test_a_cleanup_that_cannot_be_done_does_not_hold_the_run(world: StageWorld) 
 
 def test_a_cancelled_rollout_is_taken_back_too(world: StageWorld) -> None:
     """Cancelled between two phases: what the first made is cleaned up, the second never starts."""
-    world.intake().accept(world.message())
-    engine = world.engine()
-    watch = engine.advance("r1")
-    assert isinstance(watch, Watch)
+    engine, watch = world.watched()
     world.ledger.cancel("r1", "someone", world.clock.now)
     world.jobs[0].end(watch.job.id, JobState.SUCCEEDED)
     engine.observe(watch.entry, JobStatus(JobState.SUCCEEDED))
@@ -94,10 +91,7 @@ def test_a_cancelled_run_does_not_wait_for_its_backoff(world: StageWorld) -> Non
     """The next attempt is minutes away; the cancellation is not."""
     world.stage.phases = (world.jobs[0],)
     world.stage.cleanup = ()  # type: ignore[attr-defined]
-    world.intake().accept(world.message())
-    engine = world.engine()
-    watch = engine.advance("r1")
-    assert isinstance(watch, Watch)
+    engine, watch = world.watched()
     assert isinstance(engine.observe(watch.entry, JobStatus(JobState.FAILED)), Later)
     world.ledger.cancel("r1", "someone", world.clock.now)
     assert engine.settle_cancellations() == ["r1"]
@@ -127,10 +121,7 @@ def test_a_launch_that_never_works_ends_at_the_deadline(world: StageWorld) -> No
 
 def test_a_job_stopped_at_its_provider_is_not_started_again(world: StageWorld) -> None:
     """Somebody pressed "cancel" in the console: the run ends and says so."""
-    world.intake().accept(world.message())
-    engine = world.engine()
-    watch = engine.advance("r1")
-    assert isinstance(watch, Watch)
+    engine, watch = world.watched()
     world.jobs[0].end(watch.job.id, JobState.CANCELLED)
     assert isinstance(engine.observe(watch.entry, JobStatus(JobState.CANCELLED)), Done)
     assert len(world.jobs[0].jobs) == 1
@@ -140,10 +131,7 @@ def test_a_job_stopped_at_its_provider_is_not_started_again(world: StageWorld) -
 
 def test_a_failure_that_another_attempt_cannot_cure_is_the_last(world: StageWorld) -> None:
     """The provider said so (`workers.failures`)."""
-    world.intake().accept(world.message())
-    engine = world.engine()
-    watch = engine.advance("r1")
-    assert isinstance(watch, Watch)
+    engine, watch = world.watched()
     assert isinstance(engine.observe(watch.entry, JobStatus(JobState.FAILED, message="no image", retry=False)), Done)
     assert world.record().attempt == 1
 
@@ -167,10 +155,7 @@ def test_once_the_outcome_is_certain_a_cancellation_comes_too_late(world: StageW
     """The last phase only tidies up: what it took away cannot be given back, so the run is not taken back either."""
     world.jobs[1].is_optional = True  # type: ignore[attr-defined]
     world.jobs[1].collected = {}
-    world.intake().accept(world.message())
-    engine = world.engine()
-    watch = engine.advance("r1")
-    assert isinstance(watch, Watch)
+    engine, watch = world.watched()
     world.jobs[0].end(watch.job.id, JobState.SUCCEEDED)
     watch = engine.observe(watch.entry, JobStatus(JobState.SUCCEEDED))
     assert isinstance(watch, Watch)
@@ -195,10 +180,7 @@ def test_what_is_optional_can_fail_without_the_run(world: StageWorld) -> None:
 
 def test_nothing_is_stopped_before_the_tombstone_stands(world: StageWorld) -> None:
     """Half a cancellation that cannot be completed now: a job stopped already would look as if stopped by hand."""
-    world.intake().accept(world.message())
-    engine = world.engine()
-    watch = engine.advance("r1")
-    assert isinstance(watch, Watch)
+    engine, watch = world.watched()
     world.objects.write("cancelling/r1", b"{}", if_generation=0)
     original = world.objects.write
 

@@ -185,10 +185,7 @@ def test_a_record_that_cannot_be_read_does_not_keep_other_runs_from_being_stoppe
 
 def test_a_cancelled_run_does_not_wait_for_what_its_job_left(world: StageWorld) -> None:
     """Its store may be away for hours; nobody needs it any more."""
-    world.intake().accept(world.message())
-    engine = world.engine()
-    watch = engine.advance("r1")
-    assert isinstance(watch, Watch)
+    engine, watch = world.watched()
 
     def away(context: Context, job: JobRef) -> dict[str, Any]:
         raise TransientError("503")

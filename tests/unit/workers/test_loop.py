@@ -3,11 +3,11 @@
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 
+from tests.support.loops import SETTINGS, Delivered
 from tests.support.stage_world import StageWorld
 from tests.support.waiting import wait_until
 from workers.loop import Loop
@@ -16,32 +16,6 @@ from workers.settings import Settings
 from workers.stage import JobState, JobStatus
 
 RUNS = 300
-SETTINGS = {
-    "GOOGLE_CLOUD_PROJECT": "p",
-    "BATON_BUCKET": "b",
-    "BATON_POLL_FIRST_S": "1",
-    "BATON_POLL_MAX_S": "1",
-    "BATON_SWEEP_S": "0.05",
-    "BATON_CANCEL_S": "60",
-    "BATON_THREADS": "2",
-}
-
-
-@dataclass
-class Delivered:
-    """A message as Pub/Sub's client hands it over."""
-
-    data: bytes
-    attributes: Mapping[str, str]
-    message_id: str = "m1"
-    delivery_attempt: int = 1
-    answers: list[str] = field(default_factory=list)
-
-    def ack(self) -> None:
-        self.answers.append("ack")
-
-    def nack(self) -> None:
-        self.answers.append("nack")
 
 
 class House:

@@ -6,9 +6,8 @@ from typing import Any
 
 import pytest
 
+from tests.support.loops import SETTINGS, Delivered, HandHost
 from tests.support.stage_world import StageWorld
-from tests.unit.workers.test_claims_in_the_loop import HandHost
-from tests.unit.workers.test_loop import SETTINGS, Delivered
 from workers.engine import Done, Next
 from workers.errors import TransientError
 from workers.host import Host

@@ -96,10 +96,7 @@ def test_a_stage_that_cleans_up_takes_away_what_is_there(tmp_path: Path) -> None
 @pytest.mark.parametrize("is_cancelled", [False, True], ids=["overdue", "cancelled"])
 def test_a_job_that_nobody_may_look_at_does_not_hold_its_run_for_ever(world: StageWorld, is_cancelled: bool) -> None:
     """The deadline and a cancellation count for it too; the failure says that it was not seen to end, and why."""
-    world.intake().accept(world.message())
-    engine = world.engine()
-    watch = engine.advance("r1")
-    assert isinstance(watch, Watch)
+    engine, watch = world.watched()
     assert isinstance(engine.observe(watch.entry, UNSEEN), Watch)
     if is_cancelled:
         world.ledger.cancel("r1", "somebody", world.clock.now)
@@ -118,10 +115,7 @@ def test_a_job_that_nobody_may_look_at_does_not_hold_its_run_for_ever(world: Sta
 
 def test_a_job_is_given_up_only_after_a_look_that_is_late_enough(world: StageWorld) -> None:
     """A worker that was held up between its look and what it makes of it looks again: the job has ended meanwhile."""
-    world.intake().accept(world.message())
-    engine = world.engine()
-    watch = engine.advance("r1")
-    assert isinstance(watch, Watch)
+    engine, watch = world.watched()
     world.ledger.cancel("r1", "somebody", world.clock.now)
     engine.settle_cancellations()
     assert isinstance(engine.observe(watch.entry, JobStatus(JobState.ACTIVE)), Watch)

@@ -6,7 +6,7 @@ import pytest
 
 from tests.support.stage_world import StageWorld
 from tests.support.world import MemoryJobs
-from workers.engine import Done, Engine, Watch
+from workers.engine import Done, Watch
 from workers.record import JobRef
 from workers.stage import Context, JobState, JobStatus
 
@@ -33,15 +33,6 @@ def world(tmp_path: Path) -> StageWorld:
     return made
 
 
-def watched(world: StageWorld) -> tuple[Engine, Watch]:
-    """Return an engine and what it watches: the job of a run that has just begun."""
-    world.intake().accept(world.message())
-    engine = world.engine()
-    watch = engine.advance("r1")
-    assert isinstance(watch, Watch)
-    return engine, watch
-
-
 def add_twin(world: StageWorld, watch: Watch) -> str:
     """Let a second job of the attempt turn up, as from a worker that slept before its create."""
     twin = f"{watch.job.id}-twin"
@@ -57,7 +48,7 @@ def reason(world: StageWorld) -> str:
 
 def test_two_cancelled_twins_are_not_adopted_in_turns(world: StageWorld) -> None:
     """The twin is taken; when it too is cancelled, the first is not taken back, and the run ends with the cause."""
-    engine, watch = watched(world)
+    engine, watch = world.watched()
     twin = add_twin(world, watch)
     world.jobs[0].end(watch.job.id, JobState.CANCELLED)
     adopted = engine.observe(watch.entry, CANCELLED)
@@ -70,7 +61,7 @@ def test_two_cancelled_twins_are_not_adopted_in_turns(world: StageWorld) -> None
 
 def test_a_job_cancelled_at_its_deadline_is_not_replaced_by_a_late_twin(world: StageWorld) -> None:
     """The attempt's time is up, whoever's job it is: else a twin that came late would begin the time anew."""
-    engine, watch = watched(world)
+    engine, watch = world.watched()
     add_twin(world, watch)
     world.clock.move(world.stage.deadline_s + 1)
     stopping = engine.observe(watch.entry, JobStatus(JobState.ACTIVE))

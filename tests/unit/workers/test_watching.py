@@ -19,15 +19,6 @@ def world(tmp_path: Path) -> StageWorld:
     return StageWorld(tmp_path)
 
 
-def running(world: StageWorld) -> tuple[Engine, Watch]:
-    """A worker that watches the job of `r1`."""
-    world.intake().accept(world.message())
-    engine = world.engine()
-    watch = engine.advance("r1")
-    assert isinstance(watch, Watch)
-    return engine, watch
-
-
 def cancel(world: StageWorld, engine: Engine) -> None:
     world.ledger.cancel("r1", "somebody", world.clock.now)
     engine.settle_cancellations()
@@ -36,21 +27,21 @@ def cancel(world: StageWorld, engine: Engine) -> None:
 @pytest.mark.parametrize("status", [ACTIVE, WAITING], ids=["active", "waiting"])
 def test_a_job_that_goes_on_costs_no_call(world: StageWorld, status: JobStatus) -> None:
     """Of ten thousand jobs nearly all just go on: nothing is read for them."""
-    engine, watch = running(world)
+    engine, watch = world.watched()
     assert engine.goes_on(engine.hold(watch), status)
 
 
 @pytest.mark.parametrize("status", [ACTIVE, WAITING], ids=["active", "waiting"])
 def test_a_cancelled_run_does_not_just_go_on(world: StageWorld, status: JobStatus) -> None:
     """Its job has to be asked to stop, long before it would end by itself."""
-    engine, watch = running(world)
+    engine, watch = world.watched()
     cancel(world, engine)
     assert not engine.goes_on(engine.hold(watch), status)
 
 
 def test_the_deadline_is_one_of_work_and_not_of_waiting(world: StageWorld) -> None:
     """A rollout may wait for its turn for as long as the one before it takes; a job that runs may not go on."""
-    engine, watch = running(world)
+    engine, watch = world.watched()
     held = engine.hold(watch)
     world.clock.move(world.stage.deadline_s)
     assert engine.goes_on(held, ACTIVE), "it has all of its deadline"
@@ -66,7 +57,7 @@ def test_the_deadline_is_one_of_work_and_not_of_waiting(world: StageWorld) -> No
 @pytest.mark.parametrize("is_held", [True, False], ids=["just goes on", "observed"])
 def test_a_job_that_was_seen_again_is_not_missing(world: StageWorld, is_held: bool) -> None:
     """Two answers that do not know it count only where none in between does."""
-    engine, watch = running(world)
+    engine, watch = world.watched()
     assert isinstance(engine.observe(watch.entry, VANISHED), Watch)
     world.clock.move(SETTLE_S)
     if is_held:
@@ -81,7 +72,7 @@ def test_a_job_that_was_seen_again_is_not_missing(world: StageWorld, is_held: bo
 
 def test_a_refusal_to_stop_is_said_and_asked_again(world: StageWorld, capsys: pytest.CaptureFixture[str]) -> None:
     """A permission may be missing for an hour: the job is asked again at the next look."""
-    engine, watch = running(world)
+    engine, watch = world.watched()
     cancel(world, engine)
     stop, asked = world.jobs[0].cancel, 0
 
@@ -154,7 +145,7 @@ def test_a_failure_says_what_happened_and_what_to_do(
 ) -> None:
     """Each kind of end has words of its own; a failure of the job's own is none of the deadline."""
     world.stage.attempts = 1
-    engine, watch = running(world)
+    engine, watch = world.watched()
     if late_s:
         world.clock.move(world.stage.deadline_s + late_s)
     assert isinstance(engine.observe(watch.entry, status), Done)
@@ -168,7 +159,7 @@ def test_a_failure_says_what_happened_and_what_to_do(
 def test_what_is_worth_another_attempt(world: StageWorld) -> None:
     """A job over its deadline is tried again; one that a person stopped is not started again behind their back."""
     world.stage.attempts = 3
-    engine, watch = running(world)
+    engine, watch = world.watched()
     world.clock.move(world.stage.deadline_s + 1)
     after = engine.observe(watch.entry, CANCELLED)
     assert isinstance(after, Later)
@@ -182,7 +173,7 @@ def test_what_is_worth_another_attempt(world: StageWorld) -> None:
 def test_a_job_that_does_not_stop_is_not_tried_again(world: StageWorld) -> None:
     """It still runs: another beside it would be the second job of the stage."""
     world.stage.attempts = 3
-    engine, watch = running(world)
+    engine, watch = world.watched()
     world.jobs[0].cancel = lambda job: None  # type: ignore[method-assign]
     world.clock.move(world.stage.deadline_s + 1)
     assert isinstance(engine.observe(watch.entry, ACTIVE), Watch)
@@ -194,7 +185,7 @@ def test_a_job_that_does_not_stop_is_not_tried_again(world: StageWorld) -> None:
 
 def test_a_search_for_a_twin_that_is_refused_finds_none(world: StageWorld) -> None:
     """The job's own end is known all the same."""
-    engine, watch = running(world)
+    engine, watch = world.watched()
 
     def refused(context: Context) -> JobRef | None:
         raise LaunchRefused("403: no permission", "ask for it")
