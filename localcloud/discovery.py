@@ -94,7 +94,7 @@ class Discovery:
         self._book = SchemaBook(document.get("schemas", {}), keeps_null=self._keeps_null)
         self.methods: dict[str, Method] = {}
         self._root = _Node()
-        self._matched = functools.lru_cache(maxsize=256)(self._match)  # most requests go to the same few paths
+        self._matched = functools.lru_cache(maxsize=64)(self._match)  # most requests go to the same few paths
         prefix = "/" + document.get("servicePath", "")
         for raw in _methods(document):
             self._add(prefix, raw)

@@ -14,7 +14,7 @@ class FieldsError(ValueError):
     """A `fields` selector that cannot be read."""
 
 
-@functools.lru_cache(maxsize=256)  # a client asks for the same few fields every time
+@functools.lru_cache(maxsize=16)  # a client asks for the same few fields every time
 def parse_fields(text: str) -> Tree:
     """Parse a selector into a tree, which nobody may change.
 

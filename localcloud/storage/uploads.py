@@ -234,8 +234,10 @@ async def _limited(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
 
 
 def _is_small(call: Call) -> bool:
+    """Whether all of the upload will stay in memory; what is packed for the way may become any size."""
     length = call.headers.get("content-length", "")
-    return length.isdecimal() and int(length) <= INLINE_LIMIT_BYTES
+    is_packed = "content-encoding" in call.headers
+    return not is_packed and length.isdecimal() and int(length) <= INLINE_LIMIT_BYTES
 
 
 async def _decoded(call: Call) -> AsyncIterator[bytes]:

@@ -224,6 +224,19 @@ def test_what_is_not_there_answers_404(wire: Wire) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("body", "headers"),
+    [(b"small", {}), (os.urandom(200_000), {}), (b"no gzip", {"content_encoding": "gzip"})],
+    ids=["small", "large", "packed"],
+)
+def test_an_upload_to_no_bucket_is_refused_for_just_that(wire: Wire, body: bytes, headers: dict[str, str]) -> None:
+    """Whatever the size; and what is packed is not unpacked first, as it may become any size."""
+    url = "/upload/storage/v1/b/no-such-bucket/o?uploadType=media&name=x"
+    answer = wire.send("POST", url, body, **headers)
+    assert answer.status == 404
+    assert answer.message.endswith("no-such-bucket")
+
+
 def test_a_method_the_local_cloud_lacks_says_so(wire: Wire) -> None:
     """501 with the method's name, never a wrong answer."""
     answer = wire.send("GET", f"/storage/v1/b/{wire.bucket}/folders")

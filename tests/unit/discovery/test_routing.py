@@ -139,3 +139,16 @@ def test_a_missing_document_says_where_it_looked() -> None:
     """An API without a document names the file."""
     with pytest.raises(FileNotFoundError, match=r"nosuchapi\.v9\.json"):
         document_path("nosuchapi", "v9")
+
+
+def test_what_one_caller_is_told_no_other_can_change() -> None:
+    """A path is read once for all its callers; the verb and every letter of it count."""
+    first = STORAGE.match("GET", "/storage/v1/b/k/o/x")
+    assert first is not None
+    with pytest.raises(TypeError):
+        first.path_params["object"] = "y"  # type: ignore[index]
+    assert STORAGE.match("GET", "/storage/v1/b/k/o/x") == first
+    for verb, path in (("DELETE", "/storage/v1/b/k/o/x"), ("GET", "/storage/v1/b/k/o/X")):
+        other = STORAGE.match(verb, path)
+        assert other is not None
+        assert other != first
